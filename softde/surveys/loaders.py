@@ -1,0 +1,162 @@
+"""`load_survey`: shipped surveys, a user's own TOML or CSV, and what a file inherits from the survey it names as base."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from softde.surveys.checks import naming
+from softde.surveys.csvfile import read_items
+from softde.surveys.survey import Survey
+from softde.surveys.toml import Document, build, parse
+from softde.surveys.values import listed, nearest
+
+log = logging.getLogger("softde")
+
+
+def shipped_surveys() -> tuple[str, ...]:
+    """Names of the surveys that come with softde."""
+    files = resources.files("softde.surveys").joinpath("data").iterdir()
+    return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
+
+
+def load_survey(
+    source: str | os.PathLike[str], *, base: str | None = None, options: Sequence[str] | None = None
+) -> Survey:
+    """A survey by shipped name ("vsm13", or "vsm13:cat_35_25" for a variant) or from a .toml or .csv file.
+
+    Parameters
+    ----------
+    source : a name of `shipped_surveys()` or a path.
+    base : for a .csv: the shipped survey whose scales, formulas and published scores items of the same id inherit.
+        Without it, a .csv with exactly the item ids of a shipped survey inherits from that one.
+    options : for a .csv: the option texts of every item that has none of its own, valued 1, 2, ….
+
+    Raises
+    ------
+    ValueError
+        Anything wrong, naming the file, the item or key, and what to change.
+    """
+    name = os.fspath(source)
+    survey, _, variant = name.partition(":")
+    if isinstance(source, str) and survey in shipped_surveys():
+        if base is not None or options is not None:
+            raise ValueError(f"base and options go with a .csv file; {name!r} is a shipped survey that has its own")
+        return _shipped(survey).variant(variant) if variant else _shipped(survey)
+    path = Path(name)
+    kind = path.suffix.lower()
+    if kind not in (".toml", ".csv"):
+        hint = nearest(name, shipped_surveys())
+        raise ValueError(f"unknown survey {name!r} ({hint}); give the name of a shipped one or a .toml or .csv file")
+    text = _read(path)
+    with naming(path.name):
+        if kind == ".csv":
+            return build(_with_base(_csv_document(text, base, options)), path.stem)
+        if base is not None or options is not None:
+            raise ValueError("base and options go with a .csv file; in a .toml file they are keys")
+        return build(_with_base(parse(text, lambda file: _read(path.parent / file))), path.stem)
+
+
+@lru_cache(maxsize=8)
+def _shipped(name: str) -> Survey:
+    return build(_shipped_document(name), name)
+
+
+def _shipped_document(name: str) -> Document:
+    folder = resources.files("softde.surveys").joinpath("data")
+    with naming(f"{name}.toml"):
+        return parse(
+            folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"),
+            lambda file: folder.joinpath(file).read_text(encoding="utf-8"),
+        )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: not UTF-8 (byte {error.start}); save the file as UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"cannot read {str(path)!r} ({error.strerror}); check the path") from None
+
+
+def _csv_document(text: str, base: str | None, options: Sequence[str] | None) -> Document:
+    items = read_items(text, options)
+    document: Document = {"items": items, "scales": {}, "factors": [], "variants": {}, "published": []}
+    base = base or _survey_with(item["id"] for item in items)
+    if base is not None:
+        _renumber(items, _shipped(_base_name(base)).item_ids)
+        return {**document, "base": base}
+    bare = [item["id"] for item in items if "options" not in item]
+    if bare:
+        raise ValueError(
+            f"items without options: {listed(bare)}; add an 'options' column (separated by |), or give load_survey "
+            f"options=[...] or base= one of {listed(shipped_surveys())}"
+        )
+    return document
+
+
+def _survey_with(ids: Iterable[str]) -> str | None:
+    """The shipped survey that has exactly these item ids, if any."""
+    given = set(ids)
+    for name in shipped_surveys():
+        if given == set(_shipped(name).item_ids):
+            log.info("the items are those of %s: its scales, formulas and published scores are used", name)
+            return name
+    return None
+
+
+def _renumber(items: list[Document], ids: tuple[str, ...]) -> None:
+    """Where a file numbers its items, 7 means the base's item whose id ends in 7, as m07."""
+    by_number = {int(match[0]): i for i in ids if (match := re.search(r"\d+$", i))}
+    for item in items:
+        if item["id"] not in ids and item["id"].isdecimal():
+            item["id"] = by_number.get(int(item["id"]), item["id"])
+
+
+def _base_name(name: object) -> str:
+    if name not in shipped_surveys():
+        raise ValueError(f"base {name!r} is not a shipped survey; {nearest(str(name), shipped_surveys())}")
+    return str(name)
+
+
+def _with_base(own: Document) -> Document:
+    """A document completed from its base: scales by name, items by id; formulas and scores unless it has formulas."""
+    if "base" not in own:
+        return own
+    name = _base_name(own["base"])
+    base = _shipped_document(name)
+    merged: Document = {k: base[k] for k in ("version", "language", "instruction", "source") if k in base}
+    merged |= {"title": f"items of its own, formulas of {name}"} | {k: own[k] for k in own if k != "base"}
+    merged["scales"] = base["scales"] | own["scales"]
+    merged["items"] = _items_over(base["items"], own["items"])
+    if not own["factors"]:
+        ids = {item.get("id") for item in merged["items"]}
+        missing = [item["id"] for item in base["items"] if item["id"] not in ids]
+        if missing:
+            raise ValueError(
+                f"items {listed(missing)} of base {name!r} are missing, and its formulas need them; give all "
+                f"{len(base['items'])}"
+            )
+        merged["factors"] = base["factors"]
+        merged["variants"] = base["variants"] | own["variants"]
+        merged["published"] = own["published"] or base["published"]
+    return merged
+
+
+def _items_over(base: list[Document], own: list[Document]) -> list[Document]:
+    """The file's items in its order, each over the base's item of the same id; the base's own where it has none."""
+    below = {item["id"]: item for item in base}
+    merged = []
+    for item in own:
+        inherited = dict(below.get(item.get("id", ""), {}))
+        for one, other in (("options", "scale"), ("scale", "options")):
+            if one in item:
+                inherited.pop(other, None)
+        merged.append(inherited | item)
+    return merged or base
