@@ -1,0 +1,324 @@
+"""What an optimiser is, and the loop that drives one.
+
+An optimiser is a frozen dataclass of hyper-parameters with three pure methods, and a search is three lines::
+
+    state = optimizer.init(points)                                     # points: (population, dim)
+    candidates, state = optimizer.ask(state, generator)                # the first ask returns the points themselves
+    state, info = optimizer.tell(state, candidates, losses)            # losses: (population,), lower is better
+
+Nothing given to them is changed. A loss that is not finite means "could not be scored": it loses every comparison and
+never becomes the best, but stays in the record as it came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol, TypeVar, get_type_hints, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What every search carries between two calls; an optimiser's own state adds tensors and numbers."""
+
+    best_x: Tensor  # (dim,), best ever
+    best_loss: float  # best ever; +inf until a candidate has been scored
+    generation: int  # generations told
+    evaluations: int  # candidates scored
+    asked: bool  # an ask is waiting for its tell
+    population_size: int  # candidates of the next ask
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(population, dim) of the next ask."""
+        return self.population_size, len(self.best_x)
+
+
+S = TypeVar("S", bound=State)
+
+BLOCK_NUMBERS = 2**18  # numbers per block on a CPU: 1 MiB in float32
+
+
+@runtime_checkable
+class Optimizer(Protocol[S]):
+    """The contract of every optimiser. Minimises."""
+
+    @property
+    def population_size(self) -> int: ...
+    @property
+    def state_type(self) -> type[S]: ...
+    def init(self, points: Any) -> S: ...
+    def ask(self, state: S, generator: torch.Generator) -> tuple[Tensor, S]: ...
+    def tell(self, state: S, candidates: Tensor, losses: Any) -> tuple[S, Info]: ...
+
+
+@dataclass(frozen=True)
+class Info:
+    """The record of one generation.
+
+    ``best`` is the best loss ever. ``median``, ``worst`` and ``spread`` (root mean square distance of a coordinate from
+    the population's mean, in the units of x) describe the population that goes on; an unscored member counts as +inf.
+    ``improved`` counts candidates better than what they were compared with, ``nan_count`` those whose loss was NaN;
+    ``losses`` are the candidates' own, as they came.
+    """
+
+    generation: int
+    evaluations: int
+    best: float
+    median: float
+    worst: float
+    improved: int
+    nan_count: int
+    spread: float
+    losses: tuple[float, ...]
+
+
+class StopReason(StrEnum):
+    """Why a search ended."""
+
+    BUDGET = "the budget is used up"
+    TARGET = "the target loss is reached"
+    UNSCORED = "no candidate of the first generation could be scored"
+    CALLBACK = "the callback asked to stop"
+
+
+class Step(NamedTuple):
+    """One generation: the state after it, what was scored, and its record."""
+
+    state: Any
+    candidates: Tensor
+    losses: Tensor
+    info: Info
+
+
+@dataclass(frozen=True, eq=False)
+class MinimizeResult:
+    """What ``minimize`` found; ``state`` goes on where it stopped."""
+
+    best_x: Tensor
+    best_loss: float
+    evaluations: int
+    trajectory: tuple[Info, ...]
+    stop_reason: StopReason
+    state: Any
+
+
+# ---- the loop ------------------------------------------------------------------------------------------------------
+
+
+def minimize(
+    fn: Callable[[Tensor], Any],
+    optimizer: Optimizer[S],
+    init: Any,
+    budget: int,
+    seed: int = 0,
+    target_loss: float | None = None,
+    callback: Callable[[S, Info], bool | None] | None = None,
+) -> MinimizeResult:
+    """Minimise a function of many candidates at once.
+
+    Parameters
+    ----------
+    fn : takes (population, dim), which it must not change, and returns (population,) losses: tensor, array or list.
+    optimizer : for example ``DE(population_size=32)``.
+    init : start points, (population, dim), float32 or float64: tensor, array or nested list.
+    budget : candidates scored at most; only whole generations are run.
+    seed : the whole run follows from it.
+    target_loss : stop as soon as the best loss is at or below it.
+    callback : called with (state, info) after every generation; returning True stops the search.
+
+    Raises
+    ------
+    ValueError
+        If the budget is below the population, the start points do not fit, or ``fn`` returns another shape.
+    """
+    check_budget(optimizer, budget)
+    state, trajectory, stopped = optimizer.init(init), [], False
+    for step in generations(optimizer, state, fn, budget, seed, target_loss):
+        state = step.state
+        trajectory.append(step.info)
+        if callback is not None and callback(state, step.info):
+            stopped = True
+            break
+    reason = StopReason.CALLBACK if stopped else stop_reason(state, budget, target_loss)
+    assert reason is not None  # generations() ends only for a reason
+    return MinimizeResult(state.best_x, state.best_loss, state.evaluations, tuple(trajectory), reason, state)
+
+
+def generations(
+    optimizer: Optimizer[S],
+    state: S,
+    loss_fn: Callable[[Tensor], Any],
+    budget: int,
+    seed: int = 0,
+    target_loss: float | None = None,
+) -> Iterator[Step]:
+    """Run generation after generation from any state; each draws from its own generator, so a saved state resumes."""
+    while stop_reason(state, budget, target_loss) is None:
+        result = step(optimizer, state, loss_fn, generator_for(seed, state.generation, state.best_x.device))
+        state = result.state
+        yield result
+
+
+def step(optimizer: Optimizer[S], state: S, loss_fn: Callable[[Tensor], Any], generator: torch.Generator) -> Step:
+    """One generation: ask, score, tell."""
+    candidates, state = optimizer.ask(state, generator)
+    losses = as_losses(loss_fn(candidates), candidates)
+    state, info = optimizer.tell(state, candidates, losses)
+    return Step(state, candidates, losses, info)
+
+
+def stop_reason(state: State, budget: int, target_loss: float | None = None) -> StopReason | None:
+    """Why the search must not go on from here, or None."""
+    if target_loss is not None and state.best_loss <= target_loss:
+        return StopReason.TARGET
+    if state.generation > 0 and math.isinf(state.best_loss):
+        return StopReason.UNSCORED
+    if state.evaluations + state.population_size > budget:
+        return StopReason.BUDGET
+    return None
+
+
+def generator_for(seed: int, generation: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A fresh generator for one generation of one run: what it draws depends on nothing else."""
+    digest = hashlib.sha256(f"softde optim {int(seed)} {int(generation)}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+# ---- what optimisers share -----------------------------------------------------------------------------------------
+
+
+def comparable(losses: Tensor) -> Tensor:
+    """Losses for comparing: everything that is not finite counts as +inf."""
+    return losses.where(losses.isfinite(), math.inf)
+
+
+def best_ever(state: State, candidates: Tensor, losses: Tensor) -> tuple[Tensor, float]:
+    """The better of the best so far and the best candidate; a tie keeps the older."""
+    value, row = comparable(losses).min(dim=0)
+    if float(value) < state.best_loss:
+        return candidates[int(row)].clone(), float(value)
+    return state.best_x, state.best_loss
+
+
+def describe(state: State, members: Tensor, member_losses: Tensor, losses: Tensor, improved: int) -> Info:
+    """The record of the generation that led to ``state``; members (population, dim) are those that go on."""
+    kept = comparable(member_losses).sort().values.tolist()
+    n, mean = len(kept), members.mean(dim=0)
+    squares = sum(float((members[rows] - mean).norm()) ** 2 for rows in row_blocks(members))
+    return Info(
+        generation=state.generation,
+        evaluations=state.evaluations,
+        best=state.best_loss,
+        median=(kept[(n - 1) // 2] + kept[n // 2]) / 2,
+        worst=kept[-1],
+        improved=improved,
+        nan_count=int(losses.isnan().sum()),
+        spread=math.sqrt(squares / members.numel()),
+        losses=tuple(losses.tolist()),
+    )
+
+
+def row_blocks(matrix: Tensor) -> Iterator[slice]:
+    """Slices of rows small enough that temporaries stay in a CPU's cache; all rows at once elsewhere."""
+    rows, columns = matrix.shape
+    size = max(1, BLOCK_NUMBERS // columns) if matrix.device.type == "cpu" else rows
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+
+
+# ---- bad input -----------------------------------------------------------------------------------------------------
+
+
+def check_budget(optimizer: Optimizer[S], budget: int) -> None:
+    """Refuse a budget that does not pay for the start population."""
+    if budget < optimizer.population_size:
+        raise ValueError(
+            f"The budget counts candidates scored and must be at least the population size, which is "
+            f"{optimizer.population_size}, but it is {budget}: raise the budget or lower population_size."
+        )
+
+
+def as_points(points: Any, population_size: int) -> Tensor:
+    """A copy of the start points as (population, dim), float32 or float64."""
+    copy = points.detach().clone() if isinstance(points, Tensor) else _tensor(points, "start points", None)
+    if copy.ndim != 2 or copy.shape[0] != population_size or copy.shape[1] == 0:
+        raise ValueError(
+            f"Expected start points of shape (population, dim) with population_size={population_size} rows, but got "
+            f"shape {tuple(copy.shape)}: give one row per candidate or change population_size."
+        )
+    if copy.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"Expected start points in float32 or float64, but got {copy.dtype}: convert them first.")
+    if not bool(copy.isfinite().all()):
+        raise ValueError("Expected finite start points, but some are NaN or infinite: replace them before the search.")
+    return copy
+
+
+def as_losses(losses: Any, candidates: Tensor) -> Tensor:
+    """Losses as float64 (population,), on the candidates' device."""
+    told = losses.detach() if isinstance(losses, Tensor) else _tensor(losses, "losses", torch.float64)
+    if tuple(told.shape) != (candidates.shape[0],):
+        raise ValueError(
+            f"Expected one loss per candidate, shape ({candidates.shape[0]},), but got shape {tuple(told.shape)}: the "
+            "loss takes all candidates (population, dim) at once and returns (population,)."
+        )
+    return told.to(device=candidates.device, dtype=torch.float64)
+
+
+def _tensor(values: Any, what: str, dtype: torch.dtype | None) -> Tensor:
+    try:
+        return torch.tensor(values, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"Expected {what} as a tensor, array or list of numbers, but got {type(values).__name__}: {error}."
+        ) from None
+
+
+def check_tell(state: State, candidates: Tensor) -> None:
+    """Refuse a tell without its ask, or with other candidates than were asked."""
+    if not state.asked:
+        raise ValueError("tell came before ask: call ask first and tell with the state that it returned.")
+    if tuple(candidates.shape) != state.shape:
+        raise ValueError(
+            f"Expected the candidates that ask returned, of shape {state.shape}, but got "
+            f"shape {tuple(candidates.shape)}: score all of them and tell them together."
+        )
+
+
+# ---- saving --------------------------------------------------------------------------------------------------------
+
+
+def state_to_tensors(state: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Split a state into tensors (for safetensors) and numbers (for strict JSON); exact."""
+    values = {field.name: getattr(state, field.name) for field in fields(state)}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in values.items() if isinstance(value, Tensor)}
+    numbers = {name: _to_json(value) for name, value in values.items() if name not in tensors}
+    return tensors, numbers
+
+
+def state_from_tensors(
+    optimizer: Optimizer[S],
+    tensors: Mapping[str, Tensor],
+    numbers: Mapping[str, Any],
+    device: torch.device | str = "cpu",
+) -> S:
+    """The state that ``state_to_tensors`` split."""
+    hints = get_type_hints(optimizer.state_type)
+    names = [field.name for field in fields(optimizer.state_type)]
+    missing = [name for name in names if name not in tensors and name not in numbers]
+    if missing:
+        raise ValueError(
+            f"Expected a saved state of {type(optimizer).__name__}, but {', '.join(missing)} is missing: resume with "
+            "the optimiser that wrote it."
+        )
+    values: dict[str, Any] = {n: tensors[n].to(device) if n in tensors else hints[n](numbers[n]) for n in names}
+    return optimizer.state_type(**values)
+
+
+def _to_json(value: Any) -> Any:
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
