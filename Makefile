@@ -1,0 +1,50 @@
+# Needs Python 3.11 or newer, its venv module, and make; everything else is installed into .venv on first use.
+#   make demo    watch a soft prompt being found for Saudi Arabia (about two minutes)
+#   make test    all tests          make check   lint, types, layers, fast tests
+#   make bench   the benchmarks     make docs    check the pages' links        make clean   remove caches and builds
+# Another interpreter: make PYTHON=python3.12 demo. Options for pip, such as an index with CPU builds of torch:
+# make PIP_FLAGS="--index-url URL" demo.
+
+PYTHON    ?= $(or $(shell command -v python3.11),python3)
+VENV      ?= .venv
+PIP_FLAGS ?=
+BIN       := $(VENV)/bin
+INSTALL    = $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c constraints.txt
+ENSURE_VENV = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softde needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make PYTHON=...")' \
+	&& { test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); }
+
+.PHONY: demo test check bench docs clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.softde-demo
+	$(BIN)/softde align "Saudi Arabia" --out runs/saudi-arabia
+
+test: $(VENV)/.softde-test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.softde-dev docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/python -m pytest -m "not slow"
+
+bench: $(VENV)/.softde-demo
+	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
+
+docs:
+	$(PYTHON) tools/check_links.py README.md CHANGELOG.md docs/*.md
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find softde tests benchmarks tools -name __pycache__ -prune -exec rm -rf {} +
+
+# One stamp per set of packages: nothing is reinstalled until pyproject.toml or constraints.txt changes.
+$(VENV)/.softde-demo: EXTRA =
+$(VENV)/.softde-test: EXTRA = [test]
+$(VENV)/.softde-dev:  EXTRA = [dev]
+$(VENV)/.softde-%: pyproject.toml constraints.txt
+	@$(ENSURE_VENV)
+	@echo "Installing softde$(EXTRA) into $(VENV) (torch is large: minutes on the first run)"
+	@$(INSTALL) -e ".$(EXTRA)"
+	@touch $@

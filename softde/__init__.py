@@ -1,0 +1,85 @@
+"""softde: align a frozen language model with published survey scores by searching a soft prompt without gradients.
+
+Public names are imported on first use: ``import softde`` is instant, and ``import softde.surveys`` does not load torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from softde import baselines
+    from softde.administer import Responses, administer
+    from softde.align import Result, align
+    from softde.compare import compare
+    from softde.condition import Condition
+    from softde.lm import LM
+    from softde.objective import AlignmentLoss
+    from softde.optim import DE, minimize
+    from softde.prompt import SoftPrompt
+    from softde.space import PromptSpace
+    from softde.surveys import Survey, Target, load_survey
+
+__version__ = "0.1.0"
+__all__ = [
+    "DE",
+    "LM",
+    "AlignmentLoss",
+    "Condition",
+    "PromptSpace",
+    "Responses",
+    "Result",
+    "SoftPrompt",
+    "Survey",
+    "Target",
+    "administer",
+    "align",
+    "baselines",
+    "compare",
+    "load_survey",
+    "minimize",
+]
+
+_HOMES = {
+    "administer": ("Responses", "administer"),
+    "align": ("Result", "align"),
+    "compare": ("compare",),
+    "condition": ("Condition",),
+    "lm": ("LM",),
+    "objective": ("AlignmentLoss",),
+    "optim": ("DE", "minimize"),
+    "prompt": ("SoftPrompt",),
+    "space": ("PromptSpace",),
+    "surveys": ("Survey", "Target", "load_survey"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "baselines":
+        return import_module("softde.baselines")
+    if name in _HOME:
+        value = getattr(import_module(f"softde.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    from softde.surveys.values import nearest
+
+    raise AttributeError(f"softde has no public name {name!r}; {nearest(name, __all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+class _Package(ModuleType):
+    """Keeps `softde.align` the verb: importing the module `softde.align` would put the module in its place."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (isinstance(value, ModuleType) and name in _HOME):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
