@@ -1,0 +1,137 @@
+"""README.md of an exported prompt: what it is, and a snippet that runs inside the folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+QUESTION = """\
+How much does a quiet home matter to you?
+1 = very much
+2 = a good deal
+3 = somewhat
+4 = a little
+5 = not at all
+Answer with the number only."""
+
+CARD = """\
+---
+library_name: peft
+pipeline_tag: text-generation
+tags: [softde, prompt-tuning]
+{base}---
+
+# Soft prompt for {name}
+
+{facts}
+
+{use}
+
+Run inside this folder:
+
+```python
+{snippet}
+```
+
+`softde.json` says how it was made. It moves a model's answers to a survey; it describes no person.
+"""
+
+USE_LATE = """\
+The {n} virtual tokens replace the embeddings of {n} reserved tokens. Put this string at the very end of the user's
+message, without a space before it:
+
+```text
+{soft_prompt}
+```"""
+
+USE_FRONT = """\
+PEFT puts the {n} virtual tokens before everything, the beginning-of-text token included. In a batch padded on the left
+the padding would come between: ask one question at a time, or questions of equal length."""
+
+LOAD_TINY = """\
+import softde
+import torch
+from peft import PeftModel
+
+lm = softde.LM.from_pretrained("tiny")
+model, tokenizer = lm.model, lm.tokenizer"""
+
+LOAD = """\
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({where})
+model = AutoModelForCausalLM.from_pretrained({where})"""
+
+ASK = """\
+{load}
+model = PeftModel.from_pretrained(model, ".").eval()
+
+{soft}question = \"\"\"{question}\"\"\"
+{text}
+ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+with torch.inference_mode():
+    logits = model(input_ids=ids).logits[0, -1]
+{forbid}probabilities, tokens = logits.softmax(-1).topk(5)
+print({{tokenizer.decode(t): round(float(p), 3) for p, t in zip(probabilities, tokens)}})"""
+
+CHAT = """\
+messages = [{{"role": "user", "content": {content}}}]
+text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True{options})"""
+
+PLAIN = 'text = (tokenizer.bos_token or "") + {content} + "\\nAnswer:"'
+
+FORBID = """\
+logits[{ids}] = -float("inf")  # the output head shares the rows (in generate: suppress_tokens)
+"""
+
+
+def card(
+    provenance: Mapping[str, Any],
+    virtual_tokens: int,
+    soft_prompt: str = "",
+    forbid: Sequence[int] = (),
+    chat: bool = True,
+    chat_options: Mapping[str, Any] | None = None,
+    revision: str | None = None,
+) -> str:
+    """The text.
+
+    soft_prompt : the reserved tokens of a "late" prompt, as one string. forbid : ids that must not be answered.
+    chat : does the tokenizer have a chat template, and with which options was it applied?
+    """
+    name = str(provenance.get("model") or "NAME OF THE MODEL")
+    where = f"{name!r}, revision={revision!r}" if revision else repr(name)
+    content = "question + soft_prompt" if soft_prompt else "question"
+    options = "".join(f", {key}={value!r}" for key, value in (chat_options or {}).items())
+    snippet = ASK.format(
+        load=LOAD_TINY if name == "tiny" else LOAD.format(where=where),
+        soft=f"soft_prompt = {soft_prompt!r}\n" if soft_prompt else "",
+        question=QUESTION,
+        text=CHAT.format(content=content, options=options) if chat else PLAIN.format(content=content),
+        forbid=FORBID.format(ids=list(forbid)) if forbid else "",
+    )
+    on_the_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(name).exists()
+    return CARD.format(
+        base=f"base_model: {name}\nbase_model_relation: adapter\n" if on_the_hub else "",
+        name=name,
+        facts=facts(provenance),
+        use=(USE_LATE if soft_prompt else USE_FRONT).format(n=virtual_tokens, soft_prompt=soft_prompt),
+        snippet=snippet,
+    )
+
+
+def facts(provenance: Mapping[str, Any]) -> str:
+    """The target and the losses, as far as they are known."""
+    target, survey = provenance.get("target") or {}, provenance.get("survey") or {}
+    before, after = provenance.get("loss_before"), provenance.get("loss_after")
+    region, edition, survey_id = target.get("region"), target.get("edition"), survey.get("id")
+    known = ["Made by softde."]
+    if region:
+        known.append(f"Aligned with {region}, edition {edition}, of the survey {survey_id}.")
+    if before is not None and after is not None:
+        known.append(f"Distance to its scores: {before:.1f} before, {after:.1f} after.")
+    return " ".join(known)

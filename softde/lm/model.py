@@ -1,0 +1,187 @@
+"""LM: a frozen causal language model, its tokenizer and its chat template."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from softde.lm.engine import GROUP_SIZE, Engine, OptionLogprobs
+from softde.lm.layout import Plan, make_plan
+from softde.surveys import Survey
+
+TINY = "tiny"
+VOLATILE_CONFIG = ("_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype")
+CACHED_PLANS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class LM:
+    """A causal language model that is only read: option log-probabilities under soft prompts.
+
+    Which tokens are compared: with a chat template, the label directly after the assistant header ("1"); without one,
+    the label after "Answer:" with its space (" 1"). These are different tokens.
+
+    model, tokenizer : as Hugging Face loads them. name, revision : where they came from. group_size : candidates per
+    forward; it changes the last bits of bfloat16 results, so it belongs in a run's record (`engine.group_size` after an
+    out-of-memory). memory_budget : bytes per forward beside the model, default 64 MiB on CPU, 4 GiB on CUDA.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str | None = None
+    group_size: int = GROUP_SIZE
+    memory_budget: int | None = None
+    _plans: dict[tuple[str, str | None, str, str], Plan] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.model.eval().requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        dtype: str | torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        revision: str | None = None,
+        group_size: int = GROUP_SIZE,
+    ) -> LM:
+        """Load "tiny" (embedded), a folder, or a model of the Hugging Face Hub.
+
+        dtype : default is float32 on CPU, the checkpoint's own elsewhere. device : default is cuda if there is one.
+
+        Raises
+        ------
+        ValueError
+            One sentence that says what to do: gated, unknown or incomplete model, no network, no tokenizer, unknown
+            dtype or device, out of memory.
+        """
+        from softde.lm.loading import load
+
+        model, tokenizer, name, found = load(name_or_path, dtype, device, revision)
+        return cls(model, tokenizer, name, found, group_size)
+
+    @property
+    def is_tiny(self) -> bool:
+        """Is this the embedded default model?"""
+        return self.name == TINY
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the input embeddings, and so of a soft prompt."""
+        return int(self.model.get_input_embeddings().weight.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        """Where prompts enter."""
+        return self.engine.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the input embeddings."""
+        return self.engine.dtype
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Runs the plans; holds cached prefixes."""
+        return Engine(self.model, self.group_size, self.memory_budget)
+
+    def plan(self, survey: Survey, system: str | None = None, placement: str = "late", orders: str = "both") -> Plan:
+        """The survey as token ids, with soft tokens "front" (before everything) or "late" (end of the user's turn)."""
+        key = (survey.digest, system, placement, orders)
+        if key not in self._plans:
+            plan = make_plan(self.tokenizer, survey, system, placement, orders)
+            self._fits(survey, plan)
+            while len(self._plans) >= CACHED_PLANS:
+                del self._plans[next(iter(self._plans))]
+            self._plans[key] = plan
+        return self._plans[key]
+
+    def option_logprobs(
+        self, plan: Plan, prompts: Float[Tensor, "population tokens hidden"] | None = None, plain: bool = False
+    ) -> OptionLogprobs:
+        """Answers of every candidate to every item; `prompts=None` is the unprompted model, a population of one.
+
+        plain : one forward per candidate and question, without a cache: slow, and the reference for all else.
+        A candidate whose logits are not finite gets NaN; the others are unaffected.
+        """
+        return self.engine.run(plan, prompts, plain=plain)
+
+    def embed(self, ids: Int[Tensor, "*shape"] | Sequence[int]) -> Float[Tensor, "*shape hidden"]:
+        """Embeddings as the model sees them, through its own module, which may scale them."""
+        with torch.no_grad():
+            rows: Tensor = self.model.get_input_embeddings()(torch.as_tensor(ids, dtype=torch.long, device=self.device))
+        return rows
+
+    @cached_property
+    def embedding_stats(self) -> tuple[Float[Tensor, "hidden"], float]:
+        """Mean embedding (hidden,) float32 and the standard deviation of all entries around it, over the vocabulary."""
+        vocabulary = min(len(self.tokenizer), self.model.get_input_embeddings().weight.shape[0])
+        total = torch.zeros(self.hidden_size, dtype=torch.float64)
+        squares = torch.zeros(self.hidden_size, dtype=torch.float64)
+        for ids in torch.arange(vocabulary).split(4096):
+            rows = self.embed(ids).cpu().double()
+            total += rows.sum(0)
+            squares += rows.square().sum(0)
+        mean = total / vocabulary
+        return mean.float(), float((squares / vocabulary - mean.square()).mean().clamp(min=0).sqrt())
+
+    @cached_property
+    def embedding_probe(self) -> dict[str, float | str]:
+        """Tells apart versions of transformers that scale embeddings in different places.
+
+        "module_scale": norm of the module's output over the norm of its weight rows (1, or √hidden where Gemma scales
+        inside the module); "transformers": the version.
+        """
+        import transformers
+
+        ids = torch.arange(min(64, len(self.tokenizer)), device=self.device)
+        rows = self.model.get_input_embeddings().weight[ids].float().norm()
+        return {
+            "module_scale": round(float(self.embed(ids).float().norm() / rows), 3),
+            "transformers": transformers.__version__,
+        }
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """SHA-256 of the tokenizer's serialised form and its chat template."""
+        return hashlib.sha256(_serialised(self.tokenizer).encode()).hexdigest()
+
+    @cached_property
+    def config_hash(self) -> str:
+        """SHA-256 of the architecture: the configuration without names, versions and dtype."""
+        config = {k: v for k, v in self.model.config.to_diff_dict().items() if k not in VOLATILE_CONFIG}
+        return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _fits(self, survey: Survey, plan: Plan) -> None:
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        top = max(max(q.prefix_ids + q.suffix_ids + q.option_ids) for q in plan.questions)
+        if top >= rows:
+            raise ValueError(
+                f"the tokenizer gives token {top} but model {self.name!r} embeds only {rows}; "
+                "use the tokenizer that belongs to the model"
+            )
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        longest = max(plan.questions, key=lambda q: q.length)
+        if context and longest.length >= context:
+            raise ValueError(
+                f"item {survey.items[longest.item].id!r} has {longest.length} tokens with its system text, but the "
+                f"model reads {context}; shorten the item or the system text"
+            )
+
+
+def _serialised(tokenizer: Any) -> str:
+    """Everything that turns text into ids, as text; without truncation and padding, which are settings of a call."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = json.loads(backend.to_str()) if backend is not None else {"vocabulary": tokenizer.get_vocab()}
+    content.update(truncation=None, padding=None, chat_template=getattr(tokenizer, "chat_template", None))
+    return json.dumps(content, sort_keys=True)

@@ -1,0 +1,300 @@
+"""Every path equals the plain one-by-one forward; a candidate's answer does not depend on its company."""
+
+from __future__ import annotations
+
+import logging
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from softde.lm import LM, Engine
+from softde.lm import engine as engine_module
+
+SLIDING = {"sliding_window": 16}  # shorter than every question
+ARCHITECTURES = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {},
+    "mistral": SLIDING,
+    "gemma2": SLIDING,
+    "gpt2": {},
+    "cohere": {"logit_scale": 2.0},
+}
+
+
+def slow_answers(lm, survey, plan, prompts):
+    """Written from the definition: ids → embeddings → forward → softmax → options → mean over orders."""
+    population = len(prompts)
+    logprobs = torch.full((population, plan.n_items, plan.n_options), -math.inf)
+    mass = torch.zeros(population, plan.n_items)
+    for c in range(population):
+        for i, item in enumerate(survey.items):
+            mine = [q for q in plan.questions if q.item == i]
+            shares = torch.zeros(len(item.options))
+            for q in mine:
+                table = lm.model.get_input_embeddings()
+                prefix = table(torch.tensor(q.prefix_ids, dtype=torch.long))
+                row = torch.cat([prefix, prompts[c].to(lm.dtype), table(torch.tensor(q.suffix_ids))])
+                with torch.no_grad():
+                    probabilities = lm.model(inputs_embeds=row[None]).logits[0, -1].float().softmax(-1)
+                chosen = probabilities[list(q.option_ids)]
+                mass[c, i] += chosen.sum() / len(mine)
+                shares += chosen / chosen.sum() / len(mine)
+            logprobs[c, i, : len(item.options)] = shares.log()
+    return logprobs, mass
+
+
+@pytest.mark.parametrize("placement", ["front", "late"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_fast_plain_and_slow_agree(load, survey, architecture, placement):
+    lm = load(architecture, **ARCHITECTURES[architecture])
+    plan = lm.plan(survey, placement=placement)
+    prompts = torch.randn(5, 3, lm.hidden_size, generator=torch.Generator().manual_seed(1))
+    fast, plain = lm.option_logprobs(plan, prompts), lm.option_logprobs(plan, prompts, plain=True)
+    slow, mass = slow_answers(lm, survey, plan, prompts)
+    assert lm.engine.path(plan, 3) == ("cached" if placement == "late" else "batched")
+    for answer in (fast, plain):
+        torch.testing.assert_close(answer.logprobs, slow, atol=1e-4, rtol=0)
+        torch.testing.assert_close(answer.option_mass, mass, atol=1e-4, rtol=0)
+    assert fast.logprobs.dtype == torch.float32
+    if placement == "late" or ARCHITECTURES[architecture] is not SLIDING:  # a short window does not reach the front
+        assert float(fast.logprobs[:, 1].std(0).max()) > 0.01
+
+
+def test_probabilities_are_normalised_and_padding_is_minus_infinity(lm, survey, prompts):
+    answer = lm.option_logprobs(lm.plan(survey), prompts)
+    torch.testing.assert_close(answer.logprobs.exp().sum(-1), torch.ones(6, 3))
+    assert torch.isneginf(answer.logprobs[:, 0, 3]).all() and torch.isneginf(answer.logprobs[:, 2, 2:]).all()
+    assert torch.isfinite(answer.logprobs[:, 1]).all()
+    assert ((answer.option_mass > 0) & (answer.option_mass < 1)).all()
+
+
+def test_orders_are_averaged_as_probabilities(lm, survey, prompts):
+    forward, backward, both = (
+        lm.option_logprobs(lm.plan(survey, orders=orders), prompts) for orders in ("forward", "reversed", "both")
+    )
+    torch.testing.assert_close(both.logprobs.exp(), (forward.logprobs.exp() + backward.logprobs.exp()) / 2)
+    torch.testing.assert_close(both.option_mass, (forward.option_mass + backward.option_mass) / 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("placement", ["front", "late"])
+def test_alone_or_in_company_bit_identical(load, survey, prompts, dtype, placement):
+    lm = load(dtype=dtype)
+    plan = lm.plan(survey, placement=placement)
+    together = lm.option_logprobs(plan, prompts)
+    shuffled = lm.option_logprobs(plan, prompts.flip(0))
+    for i in range(len(prompts)):
+        alone = lm.option_logprobs(plan, prompts[i : i + 1])
+        assert torch.equal(alone.logprobs[0], together.logprobs[i])
+        assert torch.equal(alone.option_mass[0], together.option_mass[i])
+    assert torch.equal(shuffled.logprobs.flip(0), together.logprobs)
+
+
+def test_bfloat16_is_close_to_plain(load, survey, prompts):
+    lm = load(dtype="bfloat16")
+    assert lm.dtype == torch.bfloat16
+    for placement in ("front", "late"):
+        plan = lm.plan(survey, placement=placement)
+        fast, plain = lm.option_logprobs(plan, prompts), lm.option_logprobs(plan, prompts, plain=True)
+        torch.testing.assert_close(fast.logprobs, plain.logprobs, atol=0.25, rtol=0)
+
+
+@pytest.mark.parametrize("placement", ["front", "late"])
+def test_unprompted_is_the_template_alone(lm, survey, placement):
+    plan = lm.plan(survey, placement=placement)
+    fast, plain = lm.option_logprobs(plan), lm.option_logprobs(plan, plain=True)
+    torch.testing.assert_close(fast.logprobs, plain.logprobs, atol=1e-4, rtol=0)
+    front, late = (lm.option_logprobs(lm.plan(survey, placement=p), plain=True) for p in ("front", "late"))
+    assert torch.equal(front.logprobs, late.logprobs)
+    assert fast.logprobs.shape == (1, 3, 4)
+
+
+def test_calls_leave_the_cached_prefix_alone(load, survey, prompts):
+    lm = load(group_size=2)
+    plan = lm.plan(survey)
+    first = lm.option_logprobs(plan, prompts)
+    lm.option_logprobs(plan, prompts[:, :1] * 9)
+    (chunks,) = [c for (digest, _), c in lm.engine._prefixes.items() if digest == plan.digest][:1]
+    before = [keys.clone() for chunk in chunks for _, keys, _ in chunk.prefix]
+    assert torch.equal(lm.option_logprobs(plan, prompts).logprobs, first.logprobs)
+    assert all(torch.equal(a, b) for a, b in zip(before, [k for c in chunks for _, k, _ in c.prefix], strict=True))
+
+
+def test_old_prefixes_are_dropped(load, survey, prompts):
+    lm = load()
+    for system in ("One.", "Two.", "Three."):
+        lm.option_logprobs(lm.plan(survey, system), prompts)
+    assert len(lm.engine._prefixes) == engine_module.CACHED_PLANS
+
+
+def test_small_memory_budgets_cut_the_questions_and_change_nothing(load, survey, prompts):
+    lm, frugal = load(), load()
+    frugal.engine.memory_budget = 1
+    for placement in ("front", "late"):
+        plan = lm.plan(survey, placement=placement)
+        a, b = lm.option_logprobs(plan, prompts), frugal.option_logprobs(plan, prompts)
+        torch.testing.assert_close(a.logprobs, b.logprobs, atol=1e-5, rtol=0)
+
+
+def test_ledger_counts_tokens(load, survey, prompts):
+    lm = load(group_size=4)
+    late, front = lm.plan(survey), lm.plan(survey, placement="front")
+    hard = sum(q.length for q in late.questions)
+    assert lm.option_logprobs(late, prompts, plain=True).ledger == 6 * (hard + 6 * 3)
+    suffix = sum(len(q.suffix_ids) for q in late.questions)
+    assert lm.option_logprobs(late, prompts).ledger == 8 * (suffix + 6 * 3)  # six candidates in two groups of four
+    assert 8 * (hard + 6 * 3) <= lm.option_logprobs(front, prompts).ledger <= 1.08 * 8 * (hard + 6 * 3)
+
+
+@pytest.mark.parametrize("placement", ["front", "late"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_broken_candidate_gets_nan_and_harms_nobody(lm, survey, prompts, placement, bad):
+    plan = lm.plan(survey, placement=placement)
+    good = lm.option_logprobs(plan, prompts)
+    broken = prompts.clone()
+    broken[2, 1, 0] = bad
+    answer = lm.option_logprobs(plan, broken)
+    assert answer.logprobs[2, 1].isnan().all() and answer.option_mass[2].isnan().all()
+    keep = [0, 1, 3, 4, 5]
+    assert torch.equal(answer.logprobs[keep], good.logprobs[keep])
+
+
+def test_gradients_equal_finite_differences(load, survey):
+    lm = load(initializer_range=0.1)
+    lm.model.double()
+    for placement in ("front", "late"):
+        plan = lm.plan(survey, placement=placement)
+        prompts = torch.randn(2, 2, lm.hidden_size, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+        prompts.requires_grad_(True)
+
+        def loss(x, plan=plan):
+            return lm.engine.run(plan, x, grad=True).logprobs[..., :2].exp().double().square().sum()
+
+        value = loss(prompts)
+        value.backward()
+        direction = torch.randn(prompts.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+        step = 0.02  # the softmax is float32, so the difference has to be larger than its rounding
+        difference = (loss(prompts + step * direction) - loss(prompts - step * direction)).item() / (2 * step)
+        assert (prompts.grad * direction).sum().item() == pytest.approx(difference, rel=0.02)
+        assert all(p.grad is None and not p.requires_grad for p in lm.model.parameters())
+
+
+def test_gradients_flow_when_some_items_have_fewer_options_and_after_inference(lm, survey, prompts):
+    plan = lm.plan(survey)
+    lm.option_logprobs(plan, prompts)
+    x = prompts.clone().requires_grad_(True)
+    lm.engine.run(plan, x, grad=True).logprobs.exp().square().sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all() and (x.grad != 0).any()
+    assert not lm.option_logprobs(plan, x).logprobs.requires_grad
+
+
+def test_an_architecture_without_a_cache_falls_back_and_says_so_once(load, survey, prompts, caplog):
+    lm = load("mamba2")
+    with caplog.at_level(logging.WARNING, logger="softde"):
+        plan = lm.plan(survey)
+        fast = lm.option_logprobs(plan, prompts)
+        lm.option_logprobs(plan, prompts)
+    plain = lm.option_logprobs(plan, prompts, plain=True)
+    torch.testing.assert_close(fast.logprobs, plain.logprobs, atol=1e-4, rtol=0)
+    assert lm.engine.path(plan) == "batched"
+    said = [r.getMessage() for r in caplog.records if r.name == "softde"]
+    assert len(said) == 1 and "the cached path" in said[0] and "using a slower one" in said[0]
+
+
+class Forgetful(torch.nn.Module):
+    """A model whose answer ignores padding masks and the cached prefix: fast paths must notice."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.inner, self.config = model, model.config
+
+    def get_input_embeddings(self):
+        return self.inner.get_input_embeddings()
+
+    def forward(self, inputs_embeds, position_ids=None, attention_mask=None, past_key_values=None, **_):
+        logits = self.inner.lm_head(inputs_embeds.mean(1, keepdim=True))
+        if past_key_values is not None:
+            past_key_values.update(inputs_embeds[:, None], inputs_embeds[:, None], 0)
+        return SimpleNamespace(logits=logits)
+
+
+def test_a_silently_wrong_fast_path_is_caught(lm, survey, prompts, caplog):
+    broken = LM(Forgetful(lm.model), lm.tokenizer, "forgetful")
+    plan = broken.plan(survey)
+    with caplog.at_level(logging.WARNING, logger="softde"):
+        answer = broken.option_logprobs(plan, prompts)
+    assert broken.engine.path(plan) == "plain"
+    assert torch.equal(answer.logprobs, broken.option_logprobs(plan, prompts, plain=True).logprobs)
+    assert [r.getMessage().split(" differs")[0] for r in caplog.records] == ["the cached path", "the batched path"]
+
+
+def failing(engine, when):
+    """Make the model's forward raise out-of-memory while `when(rows)`."""
+    forward = engine.model.forward
+
+    def hungry(*args, **kwargs):
+        if when(len(kwargs["inputs_embeds"])):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*args, **kwargs)
+
+    return hungry
+
+
+def test_out_of_memory_halves_the_group_and_goes_on(load, survey, prompts, monkeypatch, caplog):
+    lm = load(group_size=4)
+    plan = lm.plan(survey)
+    expected = lm.option_logprobs(plan, prompts)
+    monkeypatch.setattr(lm.model, "forward", failing(lm.engine, lambda rows: rows > 6))
+    with caplog.at_level(logging.WARNING, logger="softde"):
+        answer = lm.option_logprobs(plan, prompts)
+    assert lm.engine.group_size == 1 and "groups of 1 candidates" in caplog.text
+    torch.testing.assert_close(answer.logprobs, expected.logprobs, atol=1e-5, rtol=0)
+
+
+def test_out_of_memory_with_nothing_left_to_halve(load, survey, prompts, monkeypatch):
+    lm = load()
+    plan = lm.plan(survey)
+    monkeypatch.setattr(lm.model, "forward", failing(lm.engine, lambda rows: True))
+    with pytest.raises(ValueError, match=r"out of memory on cpu with one candidate and one question.*bfloat16"):
+        lm.option_logprobs(plan, prompts)
+
+
+def test_other_errors_are_not_swallowed(load, survey, prompts, monkeypatch):
+    lm = load()
+    plan = lm.plan(survey)
+    lm.option_logprobs(plan, prompts)
+
+    def broken(*_, **__):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(lm.model, "forward", broken)
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        lm.option_logprobs(plan, prompts)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 32), (0, 3, 32), (2, 0, 32), (2, 3, 33)], ids=["two axes", "nobody", "no tokens", "other width"]
+)
+def test_prompts_of_another_shape_are_refused(lm, survey, shape):
+    with pytest.raises(ValueError, match=r"prompts: expected a floating-point tensor \(population, tokens, 32\), got"):
+        lm.option_logprobs(lm.plan(survey), torch.zeros(shape))
+
+
+def test_integer_prompts_are_refused(lm, survey):
+    with pytest.raises(ValueError, match="torch.int64"):
+        lm.option_logprobs(lm.plan(survey), torch.zeros(2, 3, 32, dtype=torch.long))
+
+
+def test_prompts_beyond_the_context_are_refused(lm, survey):
+    with pytest.raises(
+        ValueError, match=r"the longest question has \d+ tokens and the prompt 2048, but the model reads 2048"
+    ):
+        lm.option_logprobs(lm.plan(survey), torch.zeros(1, 2048, 32))
+
+
+def test_group_size_must_be_positive(lm):
+    with pytest.raises(ValueError, match="group_size: expected 1 or more"):
+        Engine(lm.model, 0)
