@@ -69,7 +69,8 @@ class Engine:
         self.group_size = group_size
         self.memory_budget = memory_budget or MEMORY_BUDGET.get(self.device.type, MEMORY_BUDGET["cpu"])
         self._prefixes: OrderedDict[tuple[str, tuple[tuple[int, ...], ...]], list[Chunk]] = OrderedDict()
-        self._checked: dict[str, tuple[bool, int]] = {}  # path → (passed, longest question it was checked on)
+        self._failed: set[str] = set()
+        self._passed: dict[tuple[str, bool], int] = {}  # (path, with padding) → longest question it was checked on
         self._forward_arguments = inspect.signature(model.forward).parameters
 
     @property
@@ -115,11 +116,7 @@ class Engine:
         """The fastest path that agrees with the plain one: "cached", "batched" or "plain"."""
         wanted = ["cached"] if plan.placement == "late" and tokens else []
         for name in [*wanted, "batched"]:
-            passed, length = self._checked.get(name, (True, -1))
-            if passed and length < plan.longest:
-                passed = self._agrees(name, plan)
-                self._checked[name] = (passed, plan.longest)
-            if passed:
+            if name not in self._failed and self._trusted(name, plan):
                 return name
         return "plain"
 
@@ -276,20 +273,27 @@ class Engine:
 
     # -- trust and memory
 
-    def _agrees(self, path: str, plan: Plan) -> bool:
-        """Does a path equal the plain one on two candidates and the questions that it pads most?"""
-        padded = max(
-            self._cut(path, plan.questions, 4),
-            key=lambda chunk: plan.questions[chunk[-1]].length - plan.questions[chunk[0]].length,
-        )
-        longest = max(range(len(plan.questions)), key=lambda i: plan.questions[i].length)
-        pair = [plan.questions[i] for i in dict.fromkeys([padded[0], padded[-1], longest])]
+    def _trusted(self, path: str, plan: Plan) -> bool:
+        """Has the path passed its check on questions as long as these, with padding if these are padded?"""
+        lengths = [q.length for q in plan.questions]
+        chunk = max(self._cut(path, plan.questions, 4), key=lambda c: lengths[c[-1]] - lengths[c[0]])
+        padded = lengths[chunk[-1]] > lengths[chunk[0]]
+        if self._passed.get((path, padded), -1) < plan.longest:
+            some = dict.fromkeys([chunk[0], chunk[-1], lengths.index(plan.longest)])
+            if not self._agrees(path, [plan.questions[i] for i in some]):
+                self._failed.add(path)
+                return False
+            self._passed[path, padded] = plan.longest
+        return True
+
+    def _agrees(self, path: str, questions: Sequence[Question]) -> bool:
+        """Does a path equal the plain one on two candidates of four tokens?"""
         ids = torch.randint(self.model.get_input_embeddings().weight.shape[0], (8,), generator=_generator())
         with torch.inference_mode(False), torch.no_grad():
             prompts = self.embed(ids.tolist()).view(2, 4, -1)
-            expected, _ = self._plain(pair, prompts)
+            expected, _ = self._plain(questions, prompts)
             try:
-                got, _ = self._ask(path, pair, prompts, None)
+                got, _ = self._ask(path, questions, prompts, None)
                 error = float((got - expected).nan_to_num(0.0, math.inf, math.inf).abs().max())
                 same = bool((got.isnan() == expected.isnan()).all())
                 reason = f"differs by {error:.2g} from one-by-one forwards"

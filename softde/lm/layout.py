@@ -181,8 +181,8 @@ def _not_single(tokenizer: Any, item: Item, label: str, ids: Sequence[int], what
     tokens = ", ".join(repr(token) for token in tokenizer.convert_ids_to_tokens(list(ids)))
     return ValueError(
         f"item {item.id!r}: the option label {label!r} becomes the tokens [{tokens}] after the answer cue, {what}; "
-        "labels must be single and distinct tokens, so give the item fewer options or labels such as letters, or take a model "
-        "whose tokenizer has them"
+        "labels must be single and distinct tokens, so give the item fewer options or labels such as letters, or take "
+        "a model whose tokenizer has them"
     )
 
 

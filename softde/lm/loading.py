@@ -79,7 +79,7 @@ def locate(name: str) -> Path | str:
         if not (path / "config.json").exists():
             raise ValueError(f"{name!r} is a folder without a config.json; give the folder of a Hugging Face model")
         return path
-    if path.exists():
+    if name.strip() and path.exists():
         raise ValueError(f"{name!r} is a file; give the folder of a Hugging Face model")
     if not name.strip() or name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise ValueError(
@@ -101,7 +101,10 @@ def _tokenizer(name: str, source: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        if set(tokenizer("1", add_special_tokens=False)["input_ids"]) <= {tokenizer.unk_token_id}:
+            raise LookupError("it knows no text")  # some versions make an empty one where the files are missing
+        return tokenizer
     except Exception as error:
         remedy = "it has no tokenizer that can be loaded; add its tokenizer.json and tokenizer_config.json"
         raise ValueError(explain(error, name, revision, remedy)) from error

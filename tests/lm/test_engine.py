@@ -11,6 +11,7 @@ import torch
 
 from softde.lm import LM, Engine
 from softde.lm import engine as engine_module
+from softde.surveys import load_survey
 
 SLIDING = {"sliding_window": 16}  # shorter than every question
 ARCHITECTURES = {
@@ -221,9 +222,9 @@ class Forgetful(torch.nn.Module):
         return SimpleNamespace(logits=logits)
 
 
-def test_a_silently_wrong_fast_path_is_caught(lm, survey, prompts, caplog):
+def test_a_silently_wrong_fast_path_is_caught(lm, prompts, caplog):
     broken = LM(Forgetful(lm.model), lm.tokenizer, "forgetful")
-    plan = broken.plan(survey)
+    plan = broken.plan(load_survey("vsm13"))  # long enough for padding in a batch
     with caplog.at_level(logging.WARNING, logger="softde"):
         answer = broken.option_logprobs(plan, prompts)
     assert broken.engine.path(plan) == "plain"

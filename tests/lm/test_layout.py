@@ -16,7 +16,7 @@ CHATML = (
     "<|start_header_id|>assistant\n"
 )
 NO_SYSTEM = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     "[{{ m['role'] }}] {{ m['content'] | trim }} [/]{% endfor %}"
 )
 DROPS_SYSTEM = "{% for m in messages if m['role'] == 'user' %}U: {{ m['content'] }}\nA:{% endfor %}"
