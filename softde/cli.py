@@ -1,0 +1,476 @@
+"""The command line: one command per public verb. Each parses, checks what is cheap, calls, prints."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from softde.align import Result
+    from softde.lm import LM
+    from softde.optim import DE
+    from softde.prompt import SoftPrompt
+    from softde.space import PromptSpace
+    from softde.surveys import Survey, Target
+
+WIDTH = 100
+TINY, VSM = "tiny", "vsm13"
+PROMPT_FILE = "prompt.safetensors"
+
+
+class Interrupted(Exception):  # noqa: N818
+    """Ctrl-C, with what to say about it."""
+
+
+class Commands(TyperGroup):
+    """Says the same about Ctrl-C in every version of typer."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; the same command goes on from its last checkpoint, if it has one") from None
+
+
+app = typer.Typer(
+    name="softde",
+    cls=Commands,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
+)
+
+Region = Annotated[str, typer.Argument(help='A region by name, alias or ISO code, such as "Saudi Arabia" or SA.')]
+SurveyOption = Annotated[str, typer.Option("--survey", help="A shipped survey, or your own .toml or .csv file.")]
+Edition = Annotated[
+    str | None, typer.Option(help="Edition of the published scores. [default: the newest complete one]")
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", help='"tiny" (embedded), a folder, or a name on the Hugging Face Hub.')
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: float32 on a CPU]")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. [default: cuda if there is one]")]
+Norm = Annotated[Literal["L1", "L2"], typer.Option(help="How errors over the factors make one loss.")]
+Orders = Annotated[
+    Literal["both", "forward", "reversed"], typer.Option(help="How the options are listed; both are averaged.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def softde(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print it.")] = False
+) -> None:
+    """Align a frozen language model with a region's published survey scores by searching a soft prompt.
+
+    \b
+    Example:  softde align "Saudi Arabia"
+    """
+    if version:
+        from softde import __version__
+
+        print(f"softde {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command(epilog="Docs: docs/ in the repository.")
+def align(
+    region: Region,
+    model: ModelOption = TINY,
+    survey: SurveyOption = VSM,
+    edition: Edition = None,
+    placement: Annotated[
+        Literal["late", "front"] | None,
+        typer.Option(help="Soft tokens late in the user's turn, or in front of everything. [default: late]"),
+    ] = None,
+    num_virtual_tokens: Annotated[
+        int | None, typer.Option(help="Length of the soft prompt. [default: 8, or that of --init-text]")
+    ] = None,
+    init_text: Annotated[str | None, typer.Option(help="Start around the embeddings of this text.")] = None,
+    optimizer: Annotated[Literal["de"], typer.Option(help="Differential evolution.")] = "de",
+    strategy: Annotated[str | None, typer.Option(help="SciPy's name of a DE strategy. [default: rand1bin]")] = None,
+    population: Annotated[int | None, typer.Option(help="Candidates per generation. [default: 32]")] = None,
+    budget: Annotated[int | None, typer.Option(help="Candidates scored in all. [default: 3200]")] = None,
+    seed: Annotated[int, typer.Option(help="The whole run follows from it.")] = 0,
+    norm: Norm = "L1",
+    orders: Orders = "both",
+    dtype: Dtype = None,
+    device: Device = None,
+    revision: Revision = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/REGION]")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with a run found there.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
+) -> None:
+    """Search a soft prompt under which the model answers like a region.
+
+    Ctrl-C ends cleanly with the best prompt so far; the same command goes on.
+
+    \b
+    Example:  softde align "Saudi Arabia" --model tiny --budget 3200 --out runs/saudi-arabia
+    """
+    asked = _load_survey(survey)
+    target = asked.target(region, edition)
+    folder = _writable(out or Path("runs") / _slug(target.region))
+    engine, limit = _optimizer(optimizer, strategy, population, budget)
+    _check_tokens(num_virtual_tokens)
+    if not quiet:
+        _introduce(asked, target, edition)
+    lm = _load(model, dtype, device, revision, quiet)
+    space = _space(lm, init_text, num_virtual_tokens, placement)
+    lm.plan(asked, None, space.placement, orders)  # refuses labels that are not one token before a folder is made
+
+    from softde.align import align as search
+
+    result = search(lm, asked, target, space, engine, limit, seed, norm, None, orders, folder, resume, not quiet)
+    if result.interrupted:
+        raise _interrupted(result, folder)
+    written = _write_peft(result, lm, folder)
+    _show_result(result, lm, folder, norm, orders, quiet)
+    if not quiet:
+        _next_steps(folder, target, model, survey, written)
+
+
+@app.command()
+def compare(
+    region: Region,
+    prompt: Annotated[
+        list[Path] | None, typer.Option("--prompt", help="A soft prompt's file or run folder; may be repeated.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model to ask. [default: the first prompt's, else tiny]")] = None,
+    survey: SurveyOption = VSM,
+    edition: Edition = None,
+    norm: Norm = "L1",
+    orders: Orders = "both",
+    dtype: Dtype = None,
+    device: Device = None,
+    revision: Revision = None,
+) -> None:
+    """Set the unprompted model, a persona prompt and soft prompts beside a region's published scores.
+
+    \b
+    Example:  softde compare "Saudi Arabia" --prompt runs/saudi-arabia/prompt.safetensors
+    """
+    asked = _load_survey(survey)
+    target = asked.target(region, edition)
+    prompts = {path: _read_prompt(path) for path in prompt or ()}
+
+    from softde.baselines import persona
+    from softde.compare import compare as administer_all
+    from softde.condition import Condition
+
+    conditions = [Condition(), persona(target.region)]
+    conditions += [Condition(_prompt_name(path), prompt=p) for path, p in prompts.items()]
+    lm = _load(model or next(map(_model_of, prompts.values()), TINY), dtype, device, revision)
+    print(administer_all(lm, asked, target, conditions, orders, norm))
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A soft prompt's file or run folder.")],
+    model: Annotated[str | None, typer.Option(help="Model to ask. [default: the one it was made with]")] = None,
+    survey: Annotated[str | None, typer.Option(help="Its survey. [default: the one it was made with]")] = None,
+    dtype: Dtype = None,
+    device: Device = None,
+    revision: Revision = None,
+) -> int:
+    """Ask a model again what a soft prompt's file says it answered.
+
+    \b
+    Example:  softde verify runs/saudi-arabia/prompt.safetensors --model tiny
+    """
+    prompt = _read_prompt(file)
+    asked = _recorded_survey(prompt, file) if survey is None else _load_survey(survey)
+    lm = _load(model or _model_of(prompt), dtype, device, revision)
+
+    from softde.verify import verify as ask_again
+
+    outcome = ask_again(prompt, lm, asked)
+    print(_filled(str(outcome)))
+    return 0 if outcome.ok else 1
+
+
+@app.command()
+def surveys() -> None:
+    """List the shipped surveys with their sources and cautions.
+
+    \b
+    Example:  softde surveys
+    """
+    from softde.surveys import load_survey, shipped_surveys
+
+    for name in shipped_surveys():
+        survey = load_survey(name)
+        print(f"{survey.id}  {survey.title}, version {survey.version}, language {survey.language}")
+        for label, text in (
+            ("items", str(len(survey.items))),
+            ("factors", ", ".join(f"{f.id} ({f.name})" for f in survey.factor_models)),
+            ("variants", ", ".join(f"{survey.id}:{variant}" for variant in survey.variants)),
+            ("editions", ", ".join(f"{e.name} ({len(e.scores)} regions)" for e in survey.published)),
+            ("source", survey.source),
+            ("caution", survey.note),
+        ):
+            if text:
+                print(textwrap.fill(text, WIDTH, initial_indent=f"  {label:<10}", subsequent_indent=" " * 12))
+
+
+@app.command()
+def regions(survey: SurveyOption = VSM, edition: Edition = None) -> None:
+    """List the regions of a survey with their published scores.
+
+    \b
+    Example:  softde regions --edition 2023
+    """
+    from softde.report import region_table
+
+    asked = _load_survey(survey)
+    if not asked.published:
+        raise ValueError(f"survey {asked.id!r} has no published scores; add a [[published]] table to its file")
+    print(region_table(asked, edition))
+
+
+# ---- what is cheap to check, before a model is loaded ----------------------------------------------------------------
+
+
+def _load_survey(name: str) -> Survey:
+    from softde.surveys import load_survey
+
+    return load_survey(name)
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, if it can be written to or made; nothing is made yet."""
+    folder = folder.expanduser()
+    nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"cannot write into {folder}: {nearest} is a file; choose another folder with --out")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot write into {folder}: no permission for {nearest}; choose another folder with --out")
+    return folder
+
+
+def _optimizer(name: str, strategy: str | None, population: int | None, budget: int | None) -> tuple[DE, int]:
+    """align's own optimiser and budget, with what was asked for instead."""
+    from dataclasses import replace
+
+    from softde.align import BUDGET, OPTIMIZER
+    from softde.optim.base import check_budget
+
+    changes: dict[str, Any] = {"strategy": strategy, "population_size": population}
+    engine = replace({"de": OPTIMIZER}[name], **{key: value for key, value in changes.items() if value is not None})
+    limit = BUDGET if budget is None else budget
+    check_budget(engine, limit)
+    return engine, limit
+
+
+def _check_tokens(num_virtual_tokens: int | None) -> None:
+    from softde.space import check_tokens
+
+    if num_virtual_tokens is not None:
+        check_tokens(num_virtual_tokens)
+
+
+def _read_prompt(path: Path) -> SoftPrompt:
+    from softde.prompt import SoftPrompt
+
+    return SoftPrompt.load(path / PROMPT_FILE if path.is_dir() else path)
+
+
+def _model_of(prompt: SoftPrompt) -> str:
+    """The model that a prompt was made with."""
+    name = prompt.provenance.get("model")
+    if not name:
+        raise ValueError("the prompt does not say which model it was made with; name one with --model")
+    return str(name)
+
+
+def _recorded_survey(prompt: SoftPrompt, path: Path) -> Survey:
+    """The shipped survey that a prompt was made with."""
+    from softde.surveys import shipped_surveys
+
+    name = str(prompt.provenance.get("survey", {}).get("id", "unknown"))
+    if name.partition(":")[0] not in shipped_surveys():
+        raise ValueError(f"{path} was made with survey {name!r}, which is not shipped; give its file with --survey")
+    return _load_survey(name)
+
+
+def _prompt_name(path: Path) -> str:
+    """How a prompt is called in a table: by its file, or by its folder where the file has the usual name."""
+    named = path.absolute().parent if path.name == PROMPT_FILE else path
+    return named.name.removesuffix(".safetensors") or PROMPT_FILE
+
+
+def _slug(region: str) -> str:
+    words = "".join(c if c.isalnum() else " " for c in region.casefold()).split()
+    return "-".join(words)
+
+
+# ---- the model and the search ----------------------------------------------------------------------------------------
+
+
+def _load(model: str, dtype: str | None, device: str | None, revision: str | None, quiet: bool = False) -> LM:
+    if not quiet:
+        print(f"loading model {model}", file=sys.stderr, flush=True)
+    from softde.lm import LM
+
+    return LM.from_pretrained(model, dtype, device, revision)
+
+
+def _space(lm: LM, text: str | None, tokens: int | None, placement: str | None) -> PromptSpace:
+    """A space with align's own defaults where nothing was asked for."""
+    from softde.space import PromptSpace
+
+    asked: dict[str, Any] = {"num_virtual_tokens": tokens, "placement": placement}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return PromptSpace.random(lm, **given) if text is None else PromptSpace.from_text(lm, text, **given)
+
+
+# ---- what is printed and written -------------------------------------------------------------------------------------
+
+
+def _introduce(survey: Survey, target: Target, edition: str | None) -> None:
+    others = [name for name in survey.editions if name != target.edition]
+    chosen = "the newest complete edition" if edition is None else "as asked"
+    also = f"; also known: {', '.join(others)}" if others else ""
+    print(_filled(f"target: {target} [{chosen}{also}]"))
+    if survey.note:
+        print(_filled(f"caution: {survey.note}"))
+    sys.stdout.flush()
+
+
+def _show_result(result: Result, lm: LM, folder: Path, norm: Any, orders: str, quiet: bool) -> None:
+    from softde.baselines import persona
+    from softde.compare import compare as administer_all
+    from softde.condition import Condition
+    from softde.files import write_file
+    from softde.report import summary
+
+    conditions = [Condition(), persona(result.target.region), result.condition]
+    comparison = administer_all(lm, result.survey, result.target, conditions, orders, norm)
+    closing = summary(result.record())
+    write_file(folder / "comparison.md", f"{comparison.to_markdown()}\n{closing}\n".encode())
+    print(comparison if quiet else f"\n{comparison}\n\n{closing}")
+
+
+def _write_peft(result: Result, lm: LM, folder: Path) -> bool:
+    """Write peft/; a tokenizer without reserved tokens has none, which does not fail the run."""
+    try:
+        result.prompt.save_peft(folder / "peft", lm)
+    except ValueError as error:
+        print(f"softde: note: no peft/ folder: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _next_steps(folder: Path, target: Target, model: str, survey: str, peft: bool) -> None:
+    prompt = quote(str(folder / PROMPT_FILE))
+    given = {"--model": model} if model != TINY else {}
+    given |= {"--survey": survey} if survey != VSM else {}
+    options = "".join(f" {name} {quote(value)}" for name, value in given.items())
+    names = [PROMPT_FILE, *(["peft/"] if peft else []), "result.json", "comparison.md", "log.jsonl", "run.yaml"]
+    print(f"\nfiles in {folder}: {', '.join(names)}\n\nnext:")
+    print(f"  softde verify {prompt}{options}")
+    print(f"  softde compare {quote(target.region)} --prompt {prompt}{options}")
+    if peft:
+        print(f"  in Python: peft.PeftModel.from_pretrained(model, {str(folder / 'peft')!r})")
+
+
+def _interrupted(result: Result, folder: Path) -> Interrupted:
+    if sys.stderr.isatty():
+        print(file=sys.stderr)  # ends the live line
+    return Interrupted(
+        f"interrupted after {result.evaluations} candidates at loss {result.plain_loss:.1f}; the best prompt so far is "
+        f"{folder / PROMPT_FILE}, and the same command goes on from here"
+    )
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+# ---- errors: one sentence and an exit code ---------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0, 2 after an error that the user can mend, 130 after Ctrl-C."""
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # no word on each of its retries; the failure itself is told
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One command; its exit code. Anything that is nobody's mistake but ours keeps its traceback."""
+    debug = os.environ.get("SOFTDE_DEBUG", "") not in ("", "0")
+    with _voice(debug):
+        try:
+            code = app(args=list(arguments), prog_name="softde", standalone_mode=False)
+            sys.stdout.flush()
+            return int(code or 0)
+        except BrokenPipeError:  # the reader, `head` say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 1
+        except Interrupted as stop:
+            print(f"softde: {stop}", file=sys.stderr)
+            return 130
+        except Exception as error:
+            message = _sentence(error)
+            if message is None or debug:
+                raise
+            print(f"softde: error: {message}", file=sys.stderr)
+            return 2
+
+
+def _sentence(error: Exception) -> str | None:
+    """The message of an error that the user can mend, on one line; None for any other."""
+    if hasattr(error, "format_message"):  # typer's own: a missing argument, an unknown option
+        return _line(f"{error.format_message()} See softde --help.").replace("Value error, ", "")
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return _line(f"{place}{error.strerror or error}")
+    if isinstance(error, ValueError) or (isinstance(error, ImportError) and "softde[" in str(error)):
+        return _line(str(error))
+    return None
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@contextmanager
+def _voice(debug: bool) -> Iterator[None]:
+    """softde's own warnings as one line on standard error, others' only when debugging; odd letters never fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("softde: %(levelname)s: %(message)s"))
+    log = logging.getLogger("softde")
+    log.addHandler(handler)
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if debug or category.__module__.startswith("softde"):
+            print(f"softde: warning: {_line(str(message))}", file=sys.stderr)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            warnings.showwarning = show
+            yield
+    finally:
+        log.removeHandler(handler)
+
+
+if __name__ == "__main__":
+    main()

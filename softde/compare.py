@@ -1,0 +1,215 @@
+"""compare: conditions administered to one model, one table, with what trivial answerers lose below it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from softde.administer import administer
+from softde.condition import Condition
+from softde.lm import LM
+from softde.surveys import Survey, Target, distance, nulls
+from softde.surveys.scoring import Array, Norm, by_factor
+
+WIDTH = 100  # columns of the plain table
+NAME_WIDTH = 30
+LOW_MASS = 0.5  # below it, the model mostly says something else
+LOSS_NAMES = {"L1": "sum of absolute errors", "L2": "root of the sum of squared errors"}
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One condition's outcome. scores : (factors,). option_mass : probability on the options, mean over items."""
+
+    condition: str
+    scores: Array
+    loss: float
+    option_mass: float
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Rows of one survey, model and target. nulls : what answerers who know nothing lose, by the same loss."""
+
+    model: str
+    survey: str
+    target: Target
+    rows: tuple[Row, ...]
+    nulls: Mapping[str, float]
+    norm: str = "L1"
+    weights: tuple[float, ...] | None = None
+    orders: str = "both"
+
+    def records(self) -> list[dict[str, Any]]:
+        """One flat dict per line of the table; its kind is "target", "condition" or "null"."""
+        shared = {
+            "model": self.model,
+            "survey": self.survey,
+            "region": self.target.region,
+            "edition": self.target.edition,
+            "norm": self.norm,
+            "orders": self.orders,
+        }
+        blank = dict.fromkeys(self.target.factors)
+        lines: list[tuple[str, str, Mapping[str, float | None], float, float | None]] = [
+            ("target", "target", self._by_factor(self.target.scores), 0.0, None)
+        ]
+        lines += [("condition", r.condition, self._by_factor(r.scores), r.loss, r.option_mass) for r in self.rows]
+        lines += [("null", name, blank, loss, None) for name, loss in self.nulls.items()]
+        return [
+            {**shared, "kind": kind, "name": name, "loss": loss, "option_mass": mass, **scores}
+            for kind, name, scores, loss, mass in lines
+        ]
+
+    def to_frame(self) -> Any:
+        """The records as a pandas DataFrame."""
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_frame needs pandas: pip install 'softde[viz]'") from None
+        return pandas.DataFrame(self.records())
+
+    def to_markdown(self) -> str:
+        """The table in Markdown, with its title and nulls."""
+        head = ["", *self._heads()]
+        lines = [self.title(), "", _markdown(head), _markdown(["---", *["---:"] * (len(head) - 1)])]
+        lines += [_markdown([f"*{name}*" if kind == "null" else name, *cells]) for kind, name, cells in self._cells()]
+        return "\n".join([*lines, "", self.legend()]) + "\n"
+
+    def __str__(self) -> str:
+        cells = self._cells()
+        longest = min(NAME_WIDTH, max(len(name) for _, name, _ in cells))
+        columns = [[head, *(row[i] for _, _, row in cells)] for i, head in enumerate(self._heads())]
+        widths = [max(map(len, column)) + 2 for column in columns]
+        names = ["", *(name if len(name) <= longest else f"{name[: longest - 3]}..." for _, name, _ in cells)]
+        lines: list[str] = []
+        for block in _blocks(widths, WIDTH - longest):
+            shown = [
+                f"{name:<{longest}}" + "".join(f"{columns[i][line]:>{widths[i]}}" for i in block)
+                for line, name in enumerate(names)
+            ]
+            rule = "-" * max(map(len, shown))
+            shown.insert(1, rule)
+            shown.insert(len(self.rows) + 3, rule)
+            lines += ["", *(line.rstrip() for line in shown)]
+        return "\n".join([textwrap.fill(self.title(), WIDTH), *lines, "", textwrap.fill(self.legend(), WIDTH)])
+
+    def title(self) -> str:
+        """What is compared with what."""
+        return f"{self.target.region}, edition {self.target.edition}: survey {self.survey}, model {self.model}"
+
+    def legend(self) -> str:
+        """How to read the numbers."""
+        weighted = "" if self.weights is None else ", weighted " + ", ".join(f"{w:g}" for w in self.weights)
+        constants = ", ".join(f"{c:g}" for c in dict.fromkeys(self.target.constants.values()))
+        return (
+            f"loss: {LOSS_NAMES.get(self.norm, self.norm)} over the factors{weighted}, lower is better; constants "
+            f"{constants}; option mass: probability of the options among all tokens. The last {len(self.nulls)} rows: "
+            "what answerers who know nothing lose, and the best that one definite answer per item can reach."
+        ) + self._mass_note()
+
+    def _mass_note(self) -> str:
+        """A warning where a condition keeps the model from answering with an option."""
+        low = [row.condition for row in self.rows if not row.option_mass >= LOW_MASS]
+        if not low:
+            return ""
+        return (
+            f" Careful: under {', '.join(low)} the options hold less than {LOW_MASS:.0%} of the probability, so the "
+            "scores say little about what the model would write."
+        )
+
+    def _heads(self) -> list[str]:
+        return [*self.target.factors, "loss", "option mass"]
+
+    def _cells(self) -> list[tuple[str, str, list[str]]]:
+        """(kind, name, texts): target first, then conditions, then nulls."""
+        return [
+            (
+                record["kind"],
+                record["name"],
+                [*(_number(record[f]) for f in self.target.factors), _loss(record), _number(record["option_mass"], 2)],
+            )
+            for record in self.records()
+        ]
+
+    def _by_factor(self, scores: Array) -> dict[str, float]:
+        return dict(zip(self.target.factors, scores.tolist(), strict=True))
+
+
+def compare(
+    lm: LM,
+    survey: Survey,
+    target: Target,
+    conditions: Sequence[Condition],
+    orders: str = "both",
+    norm: Norm = "L1",
+    weights: float | Mapping[str, float] | Sequence[float] | None = None,
+) -> Comparison:
+    """Administer a survey under each condition and set the scores beside a target.
+
+    Parameters
+    ----------
+    orders : "both", "forward" or "reversed" listing of the options, as in `administer`.
+    norm, weights : the loss, as in `align`; the nulls use the same.
+
+    Raises
+    ------
+    ValueError
+        Survey and target of different factors, no conditions, or a soft prompt of another hidden size.
+    """
+    floors = nulls(survey, target, norm, weights)  # first, since it refuses a wrong target, norm or weights
+    conditions = list(conditions)
+    if not conditions:
+        raise ValueError("conditions: expected one or more, got none; softde.Condition() is the unprompted model")
+    for condition in conditions:
+        if condition.prompt is not None and condition.prompt.hidden_size != lm.hidden_size:
+            condition.prompt.check_model(lm)  # refuses before anything is asked
+    rows = []
+    for name, condition in zip(unique_names(conditions), conditions, strict=True):
+        responses = administer(survey, lm, condition, orders)
+        scores = responses.scores(target.constants)
+        loss = float(distance(scores, target, norm, weights))
+        rows.append(Row(name, scores, loss, float(np.mean(responses.option_mass))))
+    own_weights = None if weights is None else tuple(by_factor(weights, target.factors, "weights").tolist())
+    return Comparison(lm.name, survey.id, target, tuple(rows), floors, norm, own_weights, orders)
+
+
+def unique_names(conditions: Sequence[Condition]) -> list[str]:
+    """The conditions' names; the second of one name gets " (2)", and so on."""
+    names: list[str] = []
+    for condition in conditions:
+        name, copy = condition.name, 1
+        while name in names:
+            copy += 1
+            name = f"{condition.name} ({copy})"
+        names.append(name)
+    return names
+
+
+def _blocks(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Column numbers in groups that fit the room."""
+    blocks: list[list[int]] = [[]]
+    for i, width in enumerate(widths):
+        if blocks[-1] and sum(widths[j] for j in blocks[-1]) + width > room:
+            blocks.append([])
+        blocks[-1].append(i)
+    return blocks
+
+
+def _loss(record: Mapping[str, Any]) -> str:
+    return "" if record["kind"] == "target" else _number(record["loss"])
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    if value is None:
+        return ""
+    return f"{value:.{digits}f}" if np.isfinite(value) else "nan"
+
+
+def _markdown(cells: Sequence[str]) -> str:
+    escaped = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
