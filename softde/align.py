@@ -31,7 +31,7 @@ from softde.verify import make_verification
 Array = NDArray[np.float64]
 
 BUDGET = 3_200
-OPTIMIZER = DE(population_size=32, strategy="rand1bin", F=0.5, CR=0.9)
+OPTIMIZER = DE(population_size=16, strategy="currenttopbest1bin", F=(0.4, 0.9), CR=0.9, p=0.15)  # docs/log.md
 START = -1  # the generation whose generator draws the start points
 INTERRUPTED = "interrupted"
 
@@ -130,6 +130,7 @@ def align(
     check_budget(optimizer, budget)
     loss = AlignmentLoss(lm, survey, target, space, orders, norm, weights)
     _ = loss.plan  # a model that cannot be asked these questions is refused before a folder is made
+    budget, seed = int(budget), int(seed)  # numpy's numbers are no JSON
     config = configuration(loss, optimizer, budget, seed)
     run = Run(loss, optimizer, budget, seed, config, Path(checkpoint) if checkpoint is not None else None)
     report = progress if callable(progress) else printer() if progress else None

@@ -101,8 +101,10 @@ def align(
     ] = None,
     init_text: Annotated[str | None, typer.Option(help="Start around the embeddings of this text.")] = None,
     optimizer: Annotated[Literal["de"], typer.Option(help="Differential evolution.")] = "de",
-    strategy: Annotated[str | None, typer.Option(help="SciPy's name of a DE strategy. [default: rand1bin]")] = None,
-    population: Annotated[int | None, typer.Option(help="Candidates per generation. [default: 32]")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="SciPy's name of a DE strategy. [default: currenttopbest1bin]")
+    ] = None,
+    population: Annotated[int | None, typer.Option(help="Candidates per generation. [default: 16]")] = None,
     budget: Annotated[int | None, typer.Option(help="Candidates scored in all. [default: 3200]")] = None,
     seed: Annotated[int, typer.Option(help="The whole run follows from it.")] = 0,
     norm: Norm = "L1",

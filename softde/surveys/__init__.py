@@ -1,4 +1,4 @@
-"""Surveys as data: items, factor formulas, published scores. Knows nothing of models; numpy and the standard library only."""
+"""Surveys as data: items, factor formulas, published scores. Knows no models; numpy and the standard library only."""
 
 from softde.surveys.loaders import load_survey, shipped_surveys
 from softde.surveys.published import Edition, Target

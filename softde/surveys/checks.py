@@ -1,4 +1,4 @@
-"""Checks of what a file holds: kinds, keys, numbers. Every message says what was expected, what came, what to change."""
+"""Checks of what a file holds: kinds, keys, numbers. A message says what was expected, what came, what to change."""
 
 from __future__ import annotations
 

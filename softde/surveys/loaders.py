@@ -1,4 +1,4 @@
-"""`load_survey`: shipped surveys, a user's own TOML or CSV, and what a file inherits from the survey it names as base."""
+"""`load_survey`: shipped surveys, a user's own TOML or CSV, and what a file inherits from its base survey."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Constants:
         object.__setattr__(self, "anchors", tuple(self.anchors))
         if len(set(self.anchors)) < 2:
             raise ValueError(
-                f"constants are fitted on at least two anchor regions, got {listed(self.anchors) or 'none'}: one region "
+                f"constants are fitted on at least two anchor regions, got {listed(self.anchors) or 'none'}: one "
                 "alone is always met exactly; add an anchor or pass a number"
             )
 

@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 class FrozenDict(dict[K, V]):
-    """A dict that refuses to change, so that frozen dataclasses holding one can be hashed, shared and written as JSON."""
+    """A dict that refuses to change, so that frozen dataclasses with one can be hashed, shared and written as JSON."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError("this mapping is frozen; build a new one instead")

@@ -1,4 +1,4 @@
-"""The VSM 2013 index formulas written out one by one, and a brute-force respondent: slow, obvious, independent of softde.
+"""The VSM 2013 index formulas one by one, and a brute-force respondent: slow, obvious, independent of softde.
 
 Formulas: VSM 2013 manual, section on index calculation, as transcribed in several public codebases. `m[7]` is the mean
 of item 7; the constant is added by the caller.

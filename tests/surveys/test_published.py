@@ -160,7 +160,7 @@ def test_slv_is_the_only_code_that_means_two_regions() -> None:
 
 @pytest.mark.parametrize("code", ["BEN", "CAF", "MAC", "MNG"])
 def test_matrix_codes_of_countries_without_scores_name_the_region_they_mean(code: str) -> None:
-    """ISO 3166 gives these to Benin, the Central African Republic, Macao and Mongolia; none can become a target unseen."""
+    """ISO 3166 gives these to Benin, the Central African Republic, Macao and Mongolia; none becomes a target unseen."""
     with pytest.raises(ValueError, match=rf"^{re.escape(CODES[code])}: edition 2015 lacks"):
         VSM.target(code)
 

@@ -238,7 +238,7 @@ def test_fit_constants_names_what_does_not_match() -> None:
 
 # --- nulls -----------------------------------------------------------------------------------------------------------
 
-# region, edition → best integer respondent with constants 0; mean |error| per factor of a constant answer with 50 and 0.
+# region, edition → best integer respondent, constants 0; mean |error| per factor of a constant answer with 50 and 0.
 # Computed for the project from the published scores before this code existed; here checked against the slow respondent.
 FLOORS = [
     ("United States", "2015", 26, 18.2, 55.5),
@@ -267,7 +267,7 @@ def test_nulls_golden(region: str, edition: str, best: float, at_50: float, at_0
 
 
 def test_nulls_of_a_survey_whose_weights_do_not_cancel() -> None:
-    """Items a (1, 2) and b (0, 1, 3), F = 2a + b, target 6.5: options give 2, 5 → 1.5; all answers 2 3 5 4 5 7 → 0.5."""
+    """Items a (1, 2) and b (0, 1, 3), F = 2a + b, target 6.5: options give 2, 5 → 1.5; all: 2 3 5 4 5 7 → 0.5."""
     items = (Item("a", "A", options(["x", "y"])), Item("b", "B", options(["x", "y", "z"], [0, 1, 3])))
     survey = Survey(
         "s", "S", items, (Factor("F", "", {"a": 2, "b": 1}),), published=(Edition("1", "", {"X": {"F": 6.5}}),)
