@@ -276,7 +276,7 @@ def train(net: Net, teacher: Teacher, steps: int, every: int) -> None:
             o.zero_grad()
         sums = {k: sums.get(k, 0.0) + v for k, v in terms.items()}
         if (step + 1) % every == 0 or step + 1 == steps:
-            shown = "  ".join(f"{k} {v / every:.4f}" for k, v in sums.items())
+            shown = "  ".join(f"{k} {v / (step % every + 1):.4f}" for k, v in sums.items())
             print(
                 f"{time.perf_counter() - started:6.0f} s  step {step + 1}/{steps}  {shown}  {glance(net, teacher)}",
                 flush=True,
