@@ -54,8 +54,8 @@ def open_run(folder: Path, config: Mapping[str, Any], resume: bool) -> Saved | N
     rest = [name for name in (STATE, LOG) if (folder / name).exists()]
     if resume and rest and not (folder / RUN).exists():
         raise ValueError(
-            f"{folder} holds {' and '.join(rest)} but no {RUN}, which says of which run: restore it, use another folder, "
-            "or start over with resume=False (--no-resume)"
+            f"{folder} holds {' and '.join(rest)} but no {RUN}, which says of which run: restore it, use another "
+            "folder, or start over with resume=False (--no-resume)"
         )
     if resume and (folder / RUN).exists():
         try:
