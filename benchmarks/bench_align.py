@@ -35,11 +35,11 @@ def measure(lm: softde.LM, region: str, arguments: argparse.Namespace) -> dict[s
         mass.append(result.option_mass)
         seconds.append(time.perf_counter() - started)
     conditions = [softde.Condition(), softde.baselines.persona(region)]
-    unprompted, persona = (row["loss"] for row in softde.compare(lm, survey, target, conditions).records()[:2])
+    found = {row.condition: row.loss for row in softde.compare(lm, survey, target, conditions).rows}
     return {
         "region": region,
-        "unprompted": unprompted,
-        "persona": persona,
+        "unprompted": found["unprompted"],
+        "persona": found["persona"],
         "soft prompt": losses,
         "option_mass": statistics.median(mass),
         "seconds": statistics.median(seconds),

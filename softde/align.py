@@ -31,7 +31,7 @@ from softde.verify import make_verification
 Array = NDArray[np.float64]
 
 BUDGET = 3_200
-OPTIMIZER = DE(population_size=16, strategy="currenttopbest1bin", F=(0.4, 0.9), CR=0.9, p=0.15)  # docs/log.md
+OPTIMIZER = DE(population_size=24, strategy="currenttopbest1bin", F=(0.4, 0.9), CR=0.9, p=0.15)  # docs/log.md
 START = -1  # the generation whose generator draws the start points
 INTERRUPTED = "interrupted"
 

@@ -104,7 +104,7 @@ def align(
     strategy: Annotated[
         str | None, typer.Option(help="SciPy's name of a DE strategy. [default: currenttopbest1bin]")
     ] = None,
-    population: Annotated[int | None, typer.Option(help="Candidates per generation. [default: 16]")] = None,
+    population: Annotated[int | None, typer.Option(help="Candidates per generation. [default: 24]")] = None,
     budget: Annotated[int | None, typer.Option(help="Candidates scored in all. [default: 3200]")] = None,
     seed: Annotated[int, typer.Option(help="The whole run follows from it.")] = 0,
     norm: Norm = "L1",
