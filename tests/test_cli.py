@@ -270,8 +270,8 @@ def test_unknown_words(refused: Callable[..., str]) -> None:
 
 def test_settings_that_cannot_work(refused: Callable[..., str]) -> None:
     align = ("align", "Saudi Arabia")
-    assert "at least the population size, which is 32" in refused(*align, "--budget", 31)
-    assert "needs a population of at least 4" in refused(*align, "--population", 2)
+    assert "at least the population size, which is 30" in refused(*align, "--population", 30, "--budget", 29)
+    assert "needs a population of at least 4" in refused(*align, "--population", 2, "--strategy", "rand1bin")
     assert "Unknown strategy 'rand9bin'" in refused(*align, "--strategy", "rand9bin")
     assert "num_virtual_tokens: expected 1 or more" in refused(*align, "--num-virtual-tokens", 0)
 

@@ -47,7 +47,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     found = blocks(page, "python")
     assert found
     for number, block in enumerate(found, 1):
-        exec(compile(block, f"{page.name}, Python block {number}", "exec"), namespace)
+        exec(compile(block, f"{page.name}, Python block {number}", "exec", dont_inherit=True), namespace)
     if page == README:
         assert (tmp_path / "saudi-arabia.safetensors").stat().st_size > 0
 

@@ -102,7 +102,7 @@ def _tokenizer(name: str, source: str, revision: str | None) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-        if set(tokenizer("1", add_special_tokens=False)["input_ids"]) <= {tokenizer.unk_token_id}:
+        if set(tokenizer("the number 1", add_special_tokens=False)["input_ids"]) <= {tokenizer.unk_token_id}:
             raise LookupError("it knows no text")  # some versions make an empty one where the files are missing
         return tokenizer
     except Exception as error:
