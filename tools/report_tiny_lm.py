@@ -23,7 +23,7 @@ from softde.lm import LM
 from softde.surveys import Survey, Target
 
 ORACLE_REGIONS = ("Saudi Arabia", "United States", "China", "India")
-ORACLE_STEPS, ORACLE_STARTS, ORACLE_RATE = 120, 2, 0.1
+ORACLE_SCREENED, ORACLE_STARTS, ORACLE_STEPS, ORACLE_RATE = 64, 2, 60, 0.1
 
 
 def loss_of(lm: LM, survey: Survey, target: Target, system: str | None) -> float:
@@ -32,10 +32,12 @@ def loss_of(lm: LM, survey: Survey, target: Target, system: str | None) -> float
 
 
 def oracle(lm: LM, survey: Survey, target: Target, placement: str, tokens: int = 8) -> float:
-    """Adam on the virtual tokens, through the model; the best of a few random starts."""
+    """Adam on the virtual tokens, through the model, from the best of many random starts; the best descent counts."""
     space = softde.PromptSpace.random(lm, tokens, placement)
     plan = lm.plan(survey, placement=placement)
-    x = space.sample(ORACLE_STARTS, torch.Generator().manual_seed(0)).requires_grad_()
+    starts = space.sample(ORACLE_SCREENED, torch.Generator().manual_seed(0))
+    first = softde.AlignmentLoss(lm, survey, target, space)(starts).losses
+    x = starts[torch.from_numpy(first).argsort()[:ORACLE_STARTS]].clone().requires_grad_()
     optimizer = torch.optim.Adam([x], lr=ORACLE_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, ORACLE_STEPS)
     values = torch.from_numpy(np.nan_to_num(survey.option_values))
@@ -87,7 +89,8 @@ def report(lm: LM, survey: Survey) -> str:
     lines.append("")
     lines.append(
         f"{parameters:,} parameters; unprompted, {mass:.1%} of the probability falls on the options. The oracle is "
-        f"Adam, {ORACLE_STEPS} steps from {ORACLE_STARTS} random vocabulary starts, the better one counted."
+        f"Adam, {ORACLE_STEPS} steps from the best {ORACLE_STARTS} of {ORACLE_SCREENED} random vocabulary starts, the better "
+        "one counted."
     )
     return "\n".join(lines)
 
