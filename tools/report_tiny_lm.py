@@ -89,7 +89,7 @@ def report(lm: LM, survey: Survey) -> str:
     lines.append("")
     lines.append(
         f"{parameters:,} parameters; unprompted, {mass:.1%} of the probability falls on the options. The oracle is "
-        f"Adam, {ORACLE_STEPS} steps from the best {ORACLE_STARTS} of {ORACLE_SCREENED} random vocabulary starts, the better "
+        f"Adam, {ORACLE_STEPS} steps from the best {ORACLE_STARTS} of {ORACLE_SCREENED} vocabulary starts, the better "
         "one counted."
     )
     return "\n".join(lines)
