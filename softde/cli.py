@@ -408,6 +408,7 @@ def _filled(text: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, 2 after an error that the user can mend, 130 after Ctrl-C."""
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # no word on each of its retries; the failure itself is told
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin crawl on a machine in use
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
