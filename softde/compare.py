@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from softde.administer import administer
-from softde.condition import Condition
+from softde.checks import check_kinds
+from softde.condition import Condition, as_condition
 from softde.lm import LM
 from softde.surveys import Survey, Target, distance, nulls
 from softde.surveys.scoring import Array, Norm, by_factor
+
+if TYPE_CHECKING:
+    from softde.align import Result
+    from softde.prompt import SoftPrompt
 
 WIDTH = 100  # columns of the plain table
 NAME_WIDTH = 30
@@ -85,7 +90,7 @@ class Comparison:
         longest = min(NAME_WIDTH, max(len(name) for _, name, _ in cells))
         columns = [[head, *(row[i] for _, _, row in cells)] for i, head in enumerate(self._heads())]
         widths = [max(map(len, column)) + 2 for column in columns]
-        names = ["", *(name if len(name) <= longest else f"{name[: longest - 3]}..." for _, name, _ in cells)]
+        names = ["", *shortened([name for _, name, _ in cells], longest)]
         lines: list[str] = []
         for block in _blocks(widths, WIDTH - longest):
             shown = [
@@ -144,7 +149,7 @@ def compare(
     lm: LM,
     survey: Survey,
     target: Target,
-    conditions: Sequence[Condition],
+    conditions: Sequence[Condition | SoftPrompt | Result] | Condition | SoftPrompt | Result,
     orders: str = "both",
     norm: Norm = "L1",
     weights: float | Mapping[str, float] | Sequence[float] | None = None,
@@ -153,23 +158,28 @@ def compare(
 
     Parameters
     ----------
+    conditions : a list of conditions; a soft prompt and a `Result` stand for the condition that they make.
     orders : "both", "forward" or "reversed" listing of the options, as in `administer`.
     norm, weights : the loss, as in `align`; the nulls use the same.
 
     Raises
     ------
     ValueError
-        Survey and target of different factors, no conditions, or a soft prompt of another hidden size.
+        Survey and target of different factors, no conditions, or a soft prompt of another hidden size; or another kind
+        of object.
     """
+    check_kinds({"lm": (lm, LM), "survey": (survey, Survey), "target": (target, Target)})
     floors = nulls(survey, target, norm, weights)  # first, since it refuses a wrong target, norm or weights
-    conditions = list(conditions)
-    if not conditions:
+    given: Any = conditions
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    asked = [as_condition(one, "conditions") for one in (given if several else [given])]
+    if not asked:
         raise ValueError("conditions: expected one or more, got none; softde.Condition() is the unprompted model")
-    for condition in conditions:
+    for condition in asked:
         if condition.prompt is not None and condition.prompt.hidden_size != lm.hidden_size:
             condition.prompt.check_model(lm)  # refuses before anything is asked
     rows = []
-    for name, condition in zip(unique_names(conditions), conditions, strict=True):
+    for name, condition in zip(unique_names(asked), asked, strict=True):
         responses = administer(survey, lm, condition, orders)
         scores = responses.scores(target.constants)
         loss = float(distance(scores, target, norm, weights))
@@ -188,6 +198,16 @@ def unique_names(conditions: Sequence[Condition]) -> list[str]:
             name = f"{condition.name} ({copy})"
         names.append(name)
     return names
+
+
+def shortened(names: Sequence[str], width: int) -> list[str]:
+    """Names cut in the middle where they are too long, at a place where they stay different, if there is one."""
+    room = width - 3
+    for head in (room // 2, room // 4, room - room // 4):
+        short = [n if len(n) <= width else f"{n[:head]}...{n[len(n) - room + head :]}" for n in names]
+        if len(set(short)) == len(set(names)):
+            return short
+    return short
 
 
 def _blocks(widths: Sequence[int], room: int) -> list[list[int]]:

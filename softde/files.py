@@ -8,15 +8,25 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with ~ as the home folder; a name that begins with ~ but is nobody's home stays."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def write_file(path: str | Path, content: bytes) -> None:
     """Put `content` at `path`; whatever goes wrong, an older file there survives.
 
     Raises
     ------
     ValueError
-        The folder does not exist or cannot be written to, or the disk is full.
+        The folder does not exist or cannot be written to, or the disk is full; or the path is a folder.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
+    if path.is_dir():
+        raise ValueError(f"cannot write {path}: it is a folder; give the name of a file in it")
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         try:
@@ -38,7 +48,7 @@ def write_folder(path: str | Path, files: Mapping[str, bytes], known: Collection
     ValueError
         The folder holds other files, cannot be written to, or the disk is full.
     """
-    path = Path(os.path.abspath(Path(path).expanduser()))
+    path = Path(os.path.abspath(expanded(path)))
     temporary, old = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
     try:
         others = sorted({entry.name for entry in path.iterdir()} - set(known)) if path.exists() else []

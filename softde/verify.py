@@ -71,13 +71,8 @@ def verify(prompt: SoftPrompt, lm: LM, survey: Survey) -> Verification:
     ValueError
         No record in the prompt, a survey without its items, or a model of another hidden size.
     """
-    record = prompt.provenance.get("verification")
-    if not record:
-        raise ValueError(
-            "the prompt holds no verification record; add one with "
-            "prompt.with_provenance({'verification': make_verification(lm, survey, prompt)})"
-        )
-    prompt.check_model(lm)
+    record = recorded(prompt)
+    prompt.check_model(lm, "the answers asked now show whether it is")
     ids = _known_items(record, survey)
     got = _logprobs(lm, survey, prompt, ids)
     expected = np.array([[-np.inf if v is None else v for v in row] for row in record["logprobs"]], dtype=np.float64)
@@ -89,6 +84,17 @@ def verify(prompt: SoftPrompt, lm: LM, survey: Survey) -> Verification:
     exact = _dtype(lm) in EXACT and record.get("dtype") in EXACT
     tolerance = TOLERANCE if exact else HALF_TOLERANCE
     return Verification(float(errors.max()), tolerance, ids[int(errors.argmax())], tuple(ids), _advice(prompt, survey))
+
+
+def recorded(prompt: SoftPrompt) -> Mapping[str, Any]:
+    """The verification record that a prompt holds."""
+    record = prompt.provenance.get("verification")
+    if not record:
+        raise ValueError(
+            "the prompt holds no verification record, so there is nothing to compare with; where it was made, add one "
+            "with prompt.with_provenance({'verification': make_verification(lm, survey, prompt)})"
+        )
+    return dict(record)
 
 
 def _known_items(record: Mapping[str, Any], survey: Survey) -> list[str]:

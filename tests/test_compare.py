@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from softde import baselines
-from softde.compare import Comparison, Row, compare, unique_names
+from softde.compare import Comparison, Row, compare, shortened, unique_names
 from softde.condition import Condition
 from softde.lm import LM
 from softde.prompt import SoftPrompt
@@ -44,7 +44,7 @@ def prompt(lm: LM) -> SoftPrompt:
 
 @pytest.fixture(scope="module")
 def comparison(lm: LM, survey: Survey, target: Target, prompt: SoftPrompt) -> Comparison:
-    conditions = [Condition(), baselines.persona("Saudi Arabia"), Condition("found", prompt=prompt), Condition()]
+    conditions = [Condition(), baselines.persona("Saudi Arabia"), Condition(name="found", prompt=prompt), Condition()]
     return compare(lm, survey, target, conditions)
 
 
@@ -78,7 +78,7 @@ def test_scores_and_losses(comparison: Comparison, lm: LM, survey: Survey, targe
 
 def test_rows_keep_their_order_and_get_unique_names(comparison: Comparison) -> None:
     assert [row.condition for row in comparison.rows] == ["unprompted", "persona", "found", "unprompted (2)"]
-    twice = [Condition("a"), Condition("a (2)"), Condition("a"), Condition("a")]
+    twice = [Condition("x", name=name) for name in ("a", "a (2)", "a", "a")]
     assert unique_names(twice) == ["a", "a (2)", "a (3)", "a (4)"]
 
 
@@ -167,7 +167,7 @@ def test_norm_and_weights_reach_losses_and_nulls(lm: LM, survey: Survey, target:
 
 def test_persona() -> None:
     condition = baselines.persona("Saudi Arabia")
-    assert condition == Condition("persona", system="You are a typical person from Saudi Arabia.")
+    assert condition == Condition("You are a typical person from Saudi Arabia.", name="persona")
     assert baselines.persona("{odd} place", "From {region}!").system == "From {odd} place!"
     with pytest.raises(ValueError, match="'{region}'"):
         baselines.persona("Saudi Arabia", "You are a person.")
@@ -178,3 +178,49 @@ def test_nothing_is_written_or_changed(tmp_path: Path, monkeypatch: pytest.Monke
     assert str(comparison) == str(comparison)
     assert comparison.records() == comparison.records()
     assert not list(tmp_path.iterdir())
+
+
+def test_prompts_and_results_stand_for_their_condition(
+    lm: LM, survey: Survey, target: Target, prompt: SoftPrompt
+) -> None:
+    class Result:
+        condition = Condition("Be kind.", name="found")
+
+    conditions = [Condition(prompt=prompt), Result.condition, Condition()]
+    want = compare(lm, survey, target, conditions).records()
+    assert compare(lm, survey, target, [prompt, Result(), None]).records() == want  # type: ignore[list-item]
+    alone = compare(lm, survey, target, prompt)
+    assert [row.condition for row in alone.rows] == ["soft prompt"]
+
+
+def test_other_kinds_of_argument(lm: LM, survey: Survey, target: Target) -> None:
+    for arguments, message in (
+        (("tiny", survey, target, []), r"lm: expected LM, got 'tiny'; softde.LM.from_pretrained\('tiny'\)"),
+        ((survey, lm, target, []), "lm: expected LM, got Survey; "),
+        ((lm, "vsm13", target, []), r"survey: expected Survey, got 'vsm13'; softde.load_survey\('vsm13'\)"),
+        ((lm, survey, "India", []), r"target: expected Target, got 'India'; survey.target\('India'\)"),
+        ((lm, survey, target, "persona"), "conditions: expected Condition, got 'persona'"),
+        ((lm, survey, target, [lm]), "conditions: expected Condition, got LM"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare(*arguments)
+
+
+def test_long_names_stay_different() -> None:
+    def shown(*names: str) -> list[str]:
+        return shortened(names, 30)
+
+    stem = "saudi-arabia-experiment-with-everything"
+    assert shown(f"{stem}-seed-1", f"{stem}-seed-2") == [f"saudi-arabia-...rything-seed-{i}" for i in (1, 2)]
+    for names in (
+        [f"{'a' * 20}{i}{'b' * 20}" for i in range(3)],  # neither end tells them apart
+        [f"{i}{'b' * 40}" for i in range(3)],
+        [f"{'a' * 9}{i}{'b' * 21}" for i in range(3)],
+        [f"{'a' * 17}{i}{'b' * 30}" for i in range(3)],
+        ["short", "x" * 30, "x" * 31],
+    ):
+        cut = shown(*names)
+        assert max(map(len, cut)) <= 30
+        assert all(c == n for c, n in zip(cut, names, strict=True) if len(n) <= 30)
+        if "a" * 20 not in names[0]:
+            assert len(set(cut)) == len(names)

@@ -47,7 +47,7 @@ def test_a_missing_parent_is_named(tmp_path: Path, write: object) -> None:
 
 def test_a_folder_cannot_be_a_file_nor_a_file_a_folder(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(ValueError, match="Is a directory"):
+    with pytest.raises(ValueError, match="it is a folder; give the name of a file in it"):
         files.write_file(tmp_path / "folder", b"")
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="Not a directory"):
@@ -96,3 +96,17 @@ def test_a_failing_rename_puts_the_older_folder_back(tmp_path: Path, monkeypatch
         files.write_folder(tmp_path / "f", {"a": b"new"}, ("a",))
     assert (tmp_path / "f" / "a").read_bytes() == b"old"
     assert names(tmp_path) == ["f"]
+
+
+def test_this_folder_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (".", "..", ""):
+        with pytest.raises(ValueError, match="it is a folder; give the name of a file in it"):
+            files.write_file(path, b"")
+
+
+def test_a_tilde_is_the_home_folder_unless_it_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.expanded("~/a/b") == tmp_path / "a" / "b"
+    assert files.expanded("~nobody-of-that-name.csv") == Path("~nobody-of-that-name.csv")
+    assert files.expanded("a/~/b") == Path("a/~/b")

@@ -83,7 +83,7 @@ def test_another_wording_is_found_out(lm: LM, survey: Survey, prompt: SoftPrompt
 
 
 def test_what_cannot_be_verified(lm: LM, survey: Survey, prompt: SoftPrompt) -> None:
-    with pytest.raises(ValueError, match="holds no verification record; add one with"):
+    with pytest.raises(ValueError, match="holds no verification record.*, add one with"):
         verify(SoftPrompt(torch.zeros(1, 32), "late", {}), lm, survey)
     with pytest.raises(ValueError, match=r"lacks the recorded item 'm01'|lacks the recorded item"):
         verify(prompt, lm, replace(survey, items=survey.items[1:]))
@@ -104,3 +104,14 @@ def test_answers_that_are_not_numbers(folder: Path, survey: Survey, prompt: Soft
 def test_a_short_survey_is_asked_whole(lm: LM, survey: Survey, prompt: SoftPrompt) -> None:
     short = replace(survey, items=survey.items[:2])
     assert make_verification(lm, short, prompt)["items"] == list(short.item_ids)
+
+
+def test_the_warning_does_not_send_its_reader_to_what_is_running(
+    tmp_path: Path, survey: Survey, prompt: SoftPrompt
+) -> None:
+    other = LM.from_pretrained(tiny_random.save(tmp_path / "other", seed=1))
+    with pytest.warns(PromptMismatch) as caught:
+        verify(prompt, other, survey)
+    assert "softde verify" not in str(caught[0].message)
+    with pytest.warns(PromptMismatch, match="check it with softde verify"):
+        prompt.check_model(other)

@@ -15,4 +15,4 @@ def persona(region: str, template: str = TEMPLATE) -> Condition:
     """
     if "{region}" not in template:
         raise ValueError(f"template: expected a sentence with '{{region}}' in it, got {template!r}; add the place")
-    return Condition("persona", system=template.replace("{region}", region))
+    return Condition(name="persona", system=template.replace("{region}", region))

@@ -33,11 +33,13 @@ def read_items(text: str, shared_options: Sequence[str] | None = None) -> list[d
         content = _stemmed(row.get("question_stem", ""), row["question_content"]) if qstn else row["text"]
         item: dict[str, Any] = {"id": row[id_column], "text": content}
         if row.get("options"):
-            item["options"] = _split(row["options"])
+            item["options"] = _split(row["options"], f"line {line}, options")
         elif shared_options is not None:
             item["options"] = list(shared_options)
         if row.get("values"):
-            item["values"] = [parse_number(v, f"line {line}, values") for v in _split(row["values"])]
+            item["values"] = [
+                parse_number(v, f"line {line}, values") for v in _split(row["values"], f"line {line}, values")
+            ]
         if row.get("topic"):
             item["topic"] = row["topic"]
         items.append(item)
@@ -62,13 +64,20 @@ def _stemmed(stem: str, content: str) -> str:
     return f"{stem} {content}".strip()
 
 
-def _split(cell: str) -> list[str]:
+def _split(cell: str, where: str) -> list[str]:
+    if "|" not in cell and re.search(r"[,;/\n]", cell):
+        raise ValueError(f"{where}: expected two or more, separated by |, got {cell!r}")
     return [part.strip() for part in cell.split("|")]
 
 
 def _reader(text: str) -> Any:
-    """A csv reader for cells separated by comma, semicolon or tab, whichever the header has most of."""
-    return csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=text.partition("\n")[0].count))
+    """A csv reader for cells separated by comma, semicolon or tab: as Excel's own first line says, or by the header."""
+    first = text.partition("\n")[0]
+    said = re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=said[1] if said else max(",;\t", key=first.count))
+    if said:
+        next(reader)
+    return reader
 
 
 def _header(text: str) -> list[str]:
@@ -77,14 +86,13 @@ def _header(text: str) -> list[str]:
 
 def _rows(text: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and row of a CSV, cells stripped."""
-    header = _header(text)
+    reader = _reader(text)
+    header = [name.strip() for name in next(reader, [])]
     missing = [column for column in required if column not in header]
     if missing:
         raise ValueError(f"expected a header with column {listed(missing)}, got {listed(header) or 'an empty file'}")
     if len(set(header)) < len(header):
         raise ValueError(f"the header names a column twice: {listed(header)}; rename one")
-    reader = _reader(text)
-    next(reader)
     for cells in reader:
         if not any(cell.strip() for cell in cells):
             continue

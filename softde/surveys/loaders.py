@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 import re
@@ -10,6 +11,7 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
+from softde.files import expanded
 from softde.surveys.checks import naming
 from softde.surveys.csvfile import read_items
 from softde.surveys.survey import Survey
@@ -48,7 +50,7 @@ def load_survey(
         if base is not None or options is not None:
             raise ValueError(f"base and options go with a .csv file; {name!r} is a shipped survey that has its own")
         return _shipped(survey).variant(variant) if variant else _shipped(survey)
-    path = Path(name)
+    path = expanded(name)
     kind = path.suffix.lower()
     if kind not in (".toml", ".csv"):
         hint = nearest(name, shipped_surveys())
@@ -59,7 +61,7 @@ def load_survey(
             return build(_with_base(_csv_document(text, base, options)), path.stem)
         if base is not None or options is not None:
             raise ValueError("base and options go with a .csv file; in a .toml file they are keys")
-        return build(_with_base(parse(text, lambda file: _read(path.parent / file))), path.stem)
+        return build(_with_base(parse(text, lambda file: _read(path.parent / expanded(file)))), path.stem)
 
 
 @lru_cache(maxsize=8)
@@ -78,7 +80,9 @@ def _shipped_document(name: str) -> Document:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
+        return content.decode("utf-16" if wide else "utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name}: not UTF-8 (byte {error.start}); save the file as UTF-8") from None
     except OSError as error:
@@ -90,7 +94,14 @@ def _csv_document(text: str, base: str | None, options: Sequence[str] | None) ->
     document: Document = {"items": items, "scales": {}, "factors": [], "variants": {}, "published": []}
     base = base or _survey_with(item["id"] for item in items)
     if base is not None:
-        _renumber(items, _shipped(_base_name(base)).item_ids)
+        ids = _shipped(_base_name(base)).item_ids
+        _renumber(items, ids)
+        strange = [item["id"] for item in items if item["id"] not in ids and "options" not in item]
+        if strange:
+            raise ValueError(
+                f"items {listed(strange)} are none of base {base!r} and have no options; leave these rows out, or fill "
+                "their options (separated by |)"
+            )
         return {**document, "base": base}
     bare = [item["id"] for item in items if "options" not in item]
     if bare:
@@ -112,11 +123,17 @@ def _survey_with(ids: Iterable[str]) -> str | None:
 
 
 def _renumber(items: list[Document], ids: tuple[str, ...]) -> None:
-    """Where a file numbers its items, 7 means the base's item whose id ends in 7, as m07."""
-    by_number = {int(match[0]): i for i in ids if (match := re.search(r"\d+$", i))}
+    """The base's item m07 may be called m7 or M07; where a file only numbers its items, it may be called 7."""
+    spellings = {spelling: i for i in ids for spelling in _spellings(i)}
     for item in items:
-        if item["id"] not in ids and item["id"].isdecimal():
-            item["id"] = by_number.get(int(item["id"]), item["id"])
+        if item["id"] not in ids:
+            item["id"] = spellings.get(_spellings(item["id"])[0], item["id"])
+
+
+def _spellings(item: str) -> tuple[str, ...]:
+    """An id in lower case with its last number without zeros, and that number alone."""
+    match = re.fullmatch(r"(.*?)(\d+)", item.casefold())
+    return (f"{match[1]}{int(match[2])}", str(int(match[2]))) if match else (item.casefold(),)
 
 
 def _base_name(name: object) -> str:
@@ -131,17 +148,21 @@ def _with_base(own: Document) -> Document:
         return own
     name = _base_name(own["base"])
     base = _shipped_document(name)
-    merged: Document = {k: base[k] for k in ("version", "language", "instruction", "source") if k in base}
+    merged: Document = {
+        k: base[k] for k in ("version", "language", "instruction", "common_first", "source") if k in base
+    }
     merged |= {"title": f"items of its own, formulas of {name}"} | {k: own[k] for k in own if k != "base"}
     merged["scales"] = base["scales"] | own["scales"]
     merged["items"] = _items_over(base["items"], own["items"])
     if not own["factors"]:
-        ids = {item.get("id") for item in merged["items"]}
-        missing = [item["id"] for item in base["items"] if item["id"] not in ids]
+        ids = [item.get("id") for item in merged["items"]]
+        known = [item["id"] for item in base["items"]]
+        missing, own_ids = [i for i in known if i not in ids], [str(i) for i in ids if i not in known]
         if missing:
+            strange = f" (it has no {listed(own_ids)}; ids are spelled like {known[0]})" if own_ids else ""
             raise ValueError(
                 f"items {listed(missing)} of base {name!r} are missing, and its formulas need them; give all "
-                f"{len(base['items'])}"
+                f"{len(known)}{strange}"
             )
         merged["factors"] = base["factors"]
         merged["variants"] = base["variants"] | own["variants"]

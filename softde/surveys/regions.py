@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -27,7 +27,24 @@ class Region:
 def normalised(text: str) -> str:
     """Lower case, without accents, spaces or punctuation: what two spellings of a name have in common."""
     plain = unicodedata.normalize("NFKD", text.replace("&", " and ")).casefold()
-    return "".join(c for c in plain if c.isalnum())
+    return "".join(filter(is_letter, plain))
+
+
+def is_letter(character: str) -> bool:
+    """A letter, a digit, or a mark that spells, as the vowel signs of Devanagari, Thai and their like do.
+
+    Accents and the points of Hebrew and Arabic do not: by Unicode's combining classes, spelling marks have none, 6 to 9
+    (nukta, kana voicing, virama) or one of their script's own (84 to 132); variation selectors have none, but no sound.
+    """
+    if unicodedata.category(character) not in ("Mn", "Mc"):
+        return character.isalnum()
+    spells = unicodedata.combining(character) in (0, *range(6, 10), *range(84, 133))
+    return spells and not unicodedata.name(character, "").startswith(("VARIATION SELECTOR", "COMBINING GRAPHEME"))
+
+
+def _trimmed(text: str) -> str:
+    """Lower case, in one way of writing accents and spaces; every sign stays."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 @lru_cache(maxsize=1)
@@ -68,22 +85,26 @@ def region_name(text: str) -> str | None:
 
 
 def find_region(text: str, names: Iterable[str]) -> str:
-    """The member of `names` that `text` means.
+    """The member of `names` that `text` means: the very same name, else the one that differs least in its spelling.
 
     Raises
     ------
     ValueError
-        Not among them; says the nearest names.
+        Not among them; says the nearest names. Or two of them are as near.
     """
     text, names = str(text), list(names)
-    own = {normalised(name): name for name in names}
-    if normalised(text) in own:
-        return own[normalised(text)]
+    if text in names:
+        return text
+    spellings: tuple[Callable[[str], str | None], ...] = (_trimmed, normalised, region_name)
+    for spelling in spellings:
+        key = spelling(text)
+        found = [name for name in names if key and spelling(name) == key]
+        if len(found) > 1:
+            raise ValueError(f"region {text!r} means {' or '.join(map(repr, found))}; write it as it stands there")
+        if found:
+            return found[0]
     known = region_name(text)
     if known is not None:
-        for name in names:
-            if region_name(name) == known:
-                return name
         raise ValueError(
             f"{known} is a known region without published scores in this survey; list the others with survey.regions()"
         )

@@ -69,12 +69,15 @@ def constants_array(constants: ConstantsLike, factors: tuple[str, ...]) -> Array
     return by_factor(constants.values if isinstance(constants, Constants) else constants, factors, "constants")
 
 
-def score(survey: Survey, item_means: npt.ArrayLike, constants: ConstantsLike = 50.0) -> Array:
+def score(
+    survey: Survey, item_means: npt.ArrayLike | Mapping[str, npt.ArrayLike], constants: ConstantsLike = 50.0
+) -> Array:
     """Factor scores: item means times the survey's weights, plus constants.
 
     Parameters
     ----------
-    item_means : (..., items), in the order of `survey.item_ids`; a NaN leaves only the factors that use it NaN.
+    item_means : (..., items), in the order of `survey.item_ids`, or a mapping from item id to (...); a NaN leaves only
+        the factors that use it NaN.
     constants : one number for all factors, a mapping by factor, (factors,), or fitted `Constants`.
 
     Returns
@@ -82,7 +85,8 @@ def score(survey: Survey, item_means: npt.ArrayLike, constants: ConstantsLike = 
     (..., factors) float64, in the order of `survey.factors`.
     """
     _need_factors(survey)
-    means = np.asarray(item_means, dtype=np.float64)
+    given = _in_order(item_means, survey) if isinstance(item_means, Mapping) else item_means
+    means = np.asarray(given, dtype=np.float64)
     if means.ndim == 0 or means.shape[-1] != len(survey.items):
         raise ValueError(
             f"item means of survey {survey.id!r} end in {len(survey.items)} values, one per item in the order of "
@@ -93,6 +97,17 @@ def score(survey: Survey, item_means: npt.ArrayLike, constants: ConstantsLike = 
     if absent.any():
         scores = np.where(absent @ (survey.weights != 0).T, np.nan, scores)
     return np.asarray(scores + constants_array(constants, survey.factors))
+
+
+def _in_order(item_means: Mapping[str, npt.ArrayLike], survey: Survey) -> Array:
+    """A mapping by item id as (..., items)."""
+    for item in item_means:
+        if item not in survey.item_ids:
+            raise ValueError(f"item means: unknown item {item!r}; {nearest(str(item), survey.item_ids)}")
+    missing = [item for item in survey.item_ids if item not in item_means]
+    if missing:
+        raise ValueError(f"item means: expected one for every item; add {listed(missing)}, or NaN where there is none")
+    return np.stack([np.asarray(item_means[item], dtype=np.float64) for item in survey.item_ids], axis=-1)
 
 
 def distance(

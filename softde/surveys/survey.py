@@ -60,6 +60,7 @@ class Item:
         labels = [option.label for option in self.options]
         if labels != [str(i) for i in range(1, len(labels) + 1)]:
             raise ValueError(f"item {self.id!r}: option labels are their positions, '1', '2', …; got {listed(labels)}")
+        _unique((option.text.strip() for option in self.options), f"option text in item {self.id!r}:")
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Survey:
     """Items, factor formulas and published scores under one id.
 
     variants : name → the factors that replace those of the same id. published : editions, oldest first.
+    common_first : show instruction and options before the item's text, so that items can share their tokens.
     """
 
     id: str
@@ -96,12 +98,15 @@ class Survey:
     instruction: str = "Answer with the number only."
     variants: Mapping[str, tuple[Factor, ...]] = field(default_factory=FrozenDict)
     published: tuple[Edition, ...] = ()
+    common_first: bool = False
 
     def __post_init__(self) -> None:
         for name in ("items", "factor_models", "published"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("id", "title", "version", "instruction"):
             _need_text(getattr(self, name), f"survey: {name}")
+        if not isinstance(self.common_first, bool):
+            raise ValueError(f"survey {self.id!r}: common_first: expected true or false, got {self.common_first!r}")
         if not self.items:
             raise ValueError(f"survey {self.id!r}: expected one item or more, got none")
         _unique((item.id for item in self.items), "item id")
@@ -173,10 +178,11 @@ class Survey:
             "instruction": self.instruction,
             "items": [[i.id, i.text, [[o.label, o.text, o.value] for o in i.options]] for i in self.items],
             "factors": [[f.id, sorted(f.weights.items())] for f in self.factor_models],
+            **({"common_first": True} if self.common_first else {}),
         }
         return hashlib.sha256(json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
 
-    def score(self, item_means: npt.ArrayLike, constants: ConstantsLike = 50.0) -> Array:
+    def score(self, item_means: npt.ArrayLike | Mapping[str, npt.ArrayLike], constants: ConstantsLike = 50.0) -> Array:
         """(..., items) item means → (..., factors) scores; see `scoring.score`."""
         return _scoring.score(self, item_means, constants)
 

@@ -15,7 +15,7 @@ from softde.surveys.values import nearest
 
 Document = dict[str, Any]
 TEXT_KEYS = ("id", "title", "version", "source", "note", "language", "instruction")
-TOP_KEYS = (*TEXT_KEYS, "base", "scales", "items", "factors", "variants", "published")
+TOP_KEYS = (*TEXT_KEYS, "common_first", "base", "scales", "items", "factors", "variants", "published")
 EMPTY: Mapping[str, Callable[[], Any]] = {
     "scales": dict,
     "items": list,
@@ -63,6 +63,7 @@ def build(document: Document, stem: str) -> Survey:
         factor_models=tuple(_factor(table) for table in document["factors"]),
         variants={name: _variant(name, table) for name, table in document["variants"].items()},
         published=tuple(_edition(table) for table in document["published"]),
+        common_first=document.get("common_first", False),
     )
 
 
@@ -117,6 +118,7 @@ def write(survey: Survey) -> str:
     for item in survey.items:
         scales.setdefault(item.options, f"scale{len(scales) + 1}")
     lines = [f"{key} = {_text(getattr(survey, key))}" for key in TEXT_KEYS]
+    lines += ["common_first = true"] if survey.common_first else []
     for opts, name in scales.items():
         lines += ["", f"[scales.{name}]", f"options = {_array(_text(o.text) for o in opts)}"]
         lines += [f"values = {_array(_number(o.value) for o in opts)}"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -310,7 +311,7 @@ def test_vsm13_survives_toml(tmp_path: Path) -> None:
 TEXT = st.text(min_size=1, max_size=12).filter(str.strip)
 NAME = st.text(string.printable + "é中🙂.'\"\x7f\x00", min_size=1, max_size=5).filter(str.strip)
 NUMBER = st.floats(-1e20, 1e20)
-OPTIONS = st.lists(st.tuples(TEXT, NUMBER), min_size=2, max_size=4).map(
+OPTIONS = st.lists(st.tuples(TEXT, NUMBER), min_size=2, max_size=4, unique_by=lambda pair: pair[0].strip()).map(
     lambda pairs: options([t for t, _ in pairs], [v for _, v in pairs])
 )
 
@@ -347,3 +348,57 @@ def test_any_survey_survives_toml(tmp_path: Path, survey: Survey) -> None:
     path = tmp_path / "any.toml"
     path.write_bytes(survey.to_toml().encode())
     assert load_survey(path) == survey
+
+
+# --- files as people and programs write them -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spelling", [str.upper, lambda i: f"m{int(i[1:])}", lambda i: f"M{int(i[1:])}"])
+def test_ids_of_the_base_in_another_spelling(tmp_path: Path, spelling: Callable[[str], str]) -> None:
+    path = write(tmp_path, "q.csv", official([spelling(i) for i in VSM.item_ids]))
+    assert load_survey(path, base="vsm13").item_ids == VSM.item_ids
+
+
+def test_a_toml_with_ids_in_another_spelling_is_told_so(tmp_path: Path) -> None:
+    items = "\n".join(f'[[items]]\nid = "{i.upper()}"\ntext = "x"\nscale = "health"' for i in VSM.item_ids)
+    with pytest.raises(ValueError, match=r"items m01, .* are missing.*it has no M01, M02.*ids are spelled like m01"):
+        load_survey(write(tmp_path, "v.toml", f'base = "vsm13"\n{items}\n'))
+
+
+def test_the_whole_questionnaire_with_its_demographics(tmp_path: Path) -> None:
+    path = write(tmp_path, "q.csv", official(range(1, 31)))
+    with pytest.raises(ValueError, match=r"items 25, 26, .* are none of base 'vsm13' and have no options; leave these"):
+        load_survey(path, base="vsm13")
+    rows = "\n".join(f"{i},Question,{'a|b' if i > 24 else ''}" for i in range(1, 26))
+    assert len(load_survey(write(tmp_path, "o.csv", f"id,text,options\n{rows}\n"), base="vsm13").items) == 25
+
+
+@pytest.mark.parametrize("cell", ['"a, b, c"', "a;b", "a/b"])
+def test_options_with_another_separator(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(ValueError, match=r"line 2, options: expected two or more, separated by \|, got 'a"):
+        load_survey(write(tmp_path, "q.csv", f"id,text,options\n1,x,{cell}\n"))
+    with pytest.raises(ValueError, match=r"line 2, values: expected two or more, separated by \|, got '1;0'"):
+        load_survey(write(tmp_path, "q.csv", "id,text,options,values\n1,x,a|b,1;0\n"))
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;"])
+def test_excels_line_about_the_separator(tmp_path: Path, first: str) -> None:
+    survey = load_survey(write(tmp_path, "q.csv", f"{first}\nid;text;options\nq1;One, two, three, four?;a|b\n"))
+    assert survey.items[0].text == "One, two, three, four?"
+    with pytest.raises(ValueError, match="line 3: expected 3 cells, got 2"):  # the file's own numbering
+        load_survey(write(tmp_path, "q.csv", f"{first}\nid;text;options\nq1;One\n"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_excels_unicode_text(tmp_path: Path, encoding: str) -> None:
+    text = "id\ttext\toptions\r\nq1\tCafé?\toui|non\r\n"
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    (tmp_path / "q.csv").write_bytes((mark + text).encode(encoding))
+    assert load_survey(tmp_path / "q.csv").items == (Item("q1", "Café?", options(["oui", "non"])),)
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "scores.csv", "region,F\nItaly,3\n")
+    write(tmp_path, "mine.toml", TOML.replace("scores = { Italy = { F = 3 } }", 'file = "~/scores.csv"'))
+    assert load_survey("~/mine.toml").target("Italy").scores.tolist() == [3]

@@ -207,3 +207,49 @@ def test_regions_of_ones_own_survey_need_not_be_in_the_table() -> None:
         survey.target("Lilliput")
     with pytest.raises(ValueError, match="no published scores"):
         Survey("s", "S", (item,)).target("China")
+
+
+def own(*regions: str) -> Survey:
+    """A survey whose regions have 0, 1, 2, … as their score."""
+    item = Item("a", "A", options(["x", "y"]))
+    rows = {region: {"F": i} for i, region in enumerate(regions)}
+    return Survey("s", "S", (item,), (Factor("F", "", {"a": 1}),), published=(Edition("1", "made", rows),))
+
+
+ALIKE = ("Group +", "Group -", "भारत की", "भारत का", "🍵", "☕", "กา", "กี", "が", "か", "Cote", "Côte")
+
+
+@pytest.mark.parametrize("number", range(len(ALIKE)))
+def test_names_that_differ_in_a_sign_are_different_regions(number: int) -> None:
+    survey = own(*ALIKE)
+    assert survey.target(ALIKE[number]).scores.tolist() == [number]
+    assert survey.published_scores(ALIKE[number], "1").tolist() == [number]
+
+
+def test_a_spelling_is_forgiven_as_far_as_it_is_clear() -> None:
+    survey = own(*ALIKE, "Ελλάδα", "Łódź", "עִבְרִית")
+    for text, name in (
+        ("group  +", "Group +"),
+        ("GROUP -", "Group -"),
+        ("भारत-की", "भारत की"),
+        ("ελλαδα", "Ελλάδα"),
+        ("łodz", "Łódź"),
+        ("CO\u0302TE", "Côte"),  # written as two characters
+        ("עברית", "עִבְרִית"),
+    ):
+        assert survey.target(text).region == name
+    with pytest.raises(ValueError, match=r"region 'group' means 'Group \+' or 'Group -'; write it as it stands"):
+        survey.target("group")
+    with pytest.raises(ValueError, match="region 'Côté' means 'Cote' or 'Côte'"):
+        survey.target("Côté")
+    with pytest.raises(ValueError, match="region 'GBR' means 'UK' or 'Great Britain'"):
+        own("UK", "Great Britain").target("GBR")
+    with pytest.raises(ValueError, match="unknown region '💧'"):
+        survey.target("💧")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("Holland", "Netherlands"), ("england", "United Kingdom"), ("PRC", "China")]
+)
+def test_names_that_people_type(text: str, name: str) -> None:
+    assert find_region(text, NAMES) == name

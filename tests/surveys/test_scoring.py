@@ -318,3 +318,16 @@ def test_a_target_of_other_factors_is_refused() -> None:
         nulls(survey, VSM.target("China"))
     with pytest.raises(ValueError, match="no factor formulas"):
         Survey("s", "S", VSM.items).score(np.zeros(24))
+
+
+def test_item_means_by_id_are_put_in_order() -> None:
+    means = np.random.default_rng(0).uniform(1, 5, (3, 24))
+    by_id = {item: means[:, i] for i, item in reversed(list(enumerate(VSM.item_ids)))}
+    np.testing.assert_array_equal(VSM.score(by_id), VSM.score(means))
+    one = dict(zip(VSM.item_ids, means[0].tolist(), strict=True))
+    np.testing.assert_array_equal(VSM.score(one), VSM.score(means[0]))
+    with pytest.raises(ValueError, match="item means: unknown item 'm1'; did you mean"):
+        VSM.score({**one, "m1": 3.0})
+    del one["m24"]
+    with pytest.raises(ValueError, match="item means: expected one for every item; add m24"):
+        VSM.score(one)

@@ -142,6 +142,7 @@ TWO = options(["no", "yes"])
         (lambda: Item("a", "", TWO), "item 'a': text: expected a text"),
         (lambda: Item("a", "x", TWO[:1]), "item 'a': expected two options or more, got 1"),
         (lambda: Item("a", "x", (Option("A", "no", 1), Option("B", "yes", 2))), "labels are their positions"),
+        (lambda: Item("a", "x", options(["yes", "no", "yes "])), "duplicate option text in item 'a': 'yes'"),
         (lambda: Option("1", "  ", 1), "option 1: text"),
         (lambda: Option("1", "x", float("inf")), "option 1: value: expected a finite number"),
         (lambda: options(["a", "b"], [1]), "2 options but 1 values"),

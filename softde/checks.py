@@ -1,0 +1,57 @@
+"""The wrong kind of object in the wrong place, as a first guess puts it there; and what belongs there."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Mapping
+from typing import Any, get_args
+
+HOW = {
+    "LM": ("softde.LM.from_pretrained({!r}) loads one", "tiny"),
+    "Survey": ("softde.load_survey({!r}) reads one", "vsm13"),
+    "Target": ("survey.target({!r}) is one", "India"),
+    "PromptSpace": ("softde.PromptSpace.random(lm) is one", ""),
+    "Optimizer": ("softde.DE() is one", ""),
+    "SoftPrompt": ("softde.SoftPrompt.load({!r}) reads one", "prompt.safetensors"),
+    "Condition": ("softde.Condition(system={!r}) is one, softde.Condition() the unprompted model", "You are ..."),
+}
+
+
+def check_kinds(arguments: Mapping[str, tuple[object, Any]]) -> None:
+    """Refuse the first argument, name → (value, class or ``class | None``), of another class.
+
+    Raises
+    ------
+    ValueError
+        What was expected, what came, and how to get the right one.
+    """
+    for name, (value, kind) in arguments.items():
+        if not isinstance(value, kind):
+            wanted = (get_args(kind) or (kind,))[0].__name__
+            how, example = HOW[wanted]
+            given = value if isinstance(value, str) else example
+            raise ValueError(f"{name}: expected {wanted}, got {shown(value)}; {how.format(given)}")
+
+
+def check_loaded(model: object) -> None:
+    """Refuse a name where a loaded model belongs."""
+    if isinstance(model, (str, os.PathLike)):
+        name = os.fspath(model)
+        raise ValueError(f"LM takes a loaded model and its tokenizer; softde.LM.from_pretrained({name!r}) loads both")
+
+
+def whole(value: object, what: str) -> int:
+    """A whole number of any kind, numpy's too, as an int; no number is cut."""
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            pass
+    raise ValueError(f"{what}: expected a whole number, got {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """A plain value as it is, of any other its class."""
+    plain = value is None or isinstance(value, (str, int, float, os.PathLike))
+    return repr(value) if plain else f"{type(value).__name__}"
