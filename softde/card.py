@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+NORMS = {"L1": " (L1, sum of absolute errors)", "L2": " (L2, root of the sum of squared errors)"}
+
 QUESTION = """\
 How much does a quiet home matter to you?
 1 = very much
@@ -38,13 +40,18 @@ Run inside this folder:
 `softde.json` says how it was made. It moves a model's answers to a survey; it describes no person.
 """
 
-USE_LATE = """\
-The {n} virtual tokens replace the embeddings of {n} reserved tokens. Put this string at the very end of the user's
-message, without a space before it:
+USE_TOKENS = """\
+The {n} virtual tokens replace the embeddings of {n} reserved tokens. {where}:
 
 ```text
 {soft_prompt}
 ```"""
+
+WHERE = {
+    "late": "Put this string at the very end of the user's message, without a space before it",
+    "user_start": "Put this string at the very start of the user's message, without a space after it",
+    "system": "Put this string at the very end of the system text, or let it be the whole of it",
+}
 
 USE_FRONT = """\
 PEFT puts the {n} virtual tokens before everything, the beginning-of-text token included. In a batch padded on the left
@@ -79,7 +86,7 @@ with torch.inference_mode():
 print({{tokenizer.decode(t): round(float(p), 3) for p, t in zip(probabilities, tokens)}})"""
 
 CHAT = """\
-messages = [{{"role": "user", "content": {content}}}]
+messages = [{system}{{"role": "user", "content": {content}}}]
 text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True{options})"""
 
 PLAIN = 'text = (tokenizer.bos_token or "") + {content} + "\\nAnswer:"'
@@ -97,21 +104,30 @@ def card(
     chat: bool = True,
     chat_options: Mapping[str, Any] | None = None,
     revision: str | None = None,
+    placement: str = "late",
+    system_turn: bool = True,
 ) -> str:
     """The text.
 
-    soft_prompt : the reserved tokens of a "late" prompt, as one string. forbid : ids that must not be answered.
+    soft_prompt : the reserved tokens of a prompt inside a message, as one string. forbid : ids that must not be
+    answered. placement : where it stands. system_turn : does the chat template have a place for a system text?
     chat : does the tokenizer have a chat template, and with which options was it applied?
     """
     name = str(provenance.get("model") or "NAME OF THE MODEL")
     where = f"{name!r}, revision={revision!r}" if revision else repr(name)
-    content = "question + soft_prompt" if soft_prompt else "question"
+    in_system = placement == "system" and system_turn
+    content = "question"
+    if soft_prompt and not in_system:
+        content = {"late": "question + soft_prompt", "user_start": "soft_prompt + question"}.get(
+            placement, 'soft_prompt + "\\n\\n" + question'
+        )
+    system = '{"role": "system", "content": soft_prompt}, ' if soft_prompt and in_system else ""
     options = "".join(f", {key}={value!r}" for key, value in (chat_options or {}).items())
     snippet = ASK.format(
         load=LOAD_TINY if name == "tiny" else LOAD.format(where=where),
         soft=f"soft_prompt = {soft_prompt!r}\n" if soft_prompt else "",
         question=QUESTION,
-        text=CHAT.format(content=content, options=options) if chat else PLAIN.format(content=content),
+        text=CHAT.format(content=content, options=options, system=system) if chat else PLAIN.format(content=content),
         forbid=FORBID.format(ids=list(forbid)) if forbid else "",
     )
     on_the_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(name).exists()
@@ -119,7 +135,9 @@ def card(
         base=f"base_model: {name}\nbase_model_relation: adapter\n" if on_the_hub else "",
         name=name,
         facts=facts(provenance),
-        use=(USE_LATE if soft_prompt else USE_FRONT).format(n=virtual_tokens, soft_prompt=soft_prompt),
+        use=(USE_TOKENS if soft_prompt else USE_FRONT).format(
+            n=virtual_tokens, soft_prompt=soft_prompt, where=WHERE.get(placement, "")
+        ),
         snippet=snippet,
     )
 
@@ -133,5 +151,8 @@ def facts(provenance: Mapping[str, Any]) -> str:
     if region:
         known.append(f"Aligned with {region}, edition {edition}, of the survey {survey_id}.")
     if before is not None and after is not None:
-        known.append(f"Distance to its scores: {before:.1f} before, {after:.1f} after.")
+        norm = NORMS.get(str(provenance.get("norm")), "")
+        weights = provenance.get("weights")
+        weighted = f", weighted {', '.join(f'{w:g}' for w in weights)}" if weights else ""
+        known.append(f"Distance to its scores{norm}{weighted}: {before:.1f} before, {after:.1f} after.")
     return " ".join(known)

@@ -1,7 +1,8 @@
 """SoftPrompt ↔ PEFT folder, written by hand: `peft` is not needed here, only by those who open the folder.
 
-"front" is PEFT's PROMPT_TUNING: the rows go before everything. PEFT knows no other place, so "late" becomes
-TRAINABLE_TOKENS: the rows replace the embeddings of reserved tokens, and those, as plain text, end the user's message.
+"front" is PEFT's PROMPT_TUNING: the rows go before everything. PEFT knows no other place, so "late", "user_start" and
+"system" become TRAINABLE_TOKENS: the rows replace the embeddings of reserved tokens, and those, as plain text, end or
+begin the user's message or are the system text. "after_bos" is a place that no message reaches.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from torch import Tensor
 
 from softde.card import QUESTION, card
 from softde.files import write_folder
-from softde.lm.layout import TEMPLATE_OPTIONS, render
-from softde.lm.loading import explain, locate, quiet
+from softde.lm.loading import skeleton
+from softde.lm.template import TEMPLATE_OPTIONS, cut_ids, keeps_system, render, token_ids
 
 if TYPE_CHECKING:
     from softde.lm import LM
@@ -33,7 +34,7 @@ NAMED = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_t
 
 @dataclass(frozen=True)
 class Adapter:
-    """A PEFT adapter: its configuration and its rows under their names; `tokens` stand for those of a "late" prompt."""
+    """A PEFT adapter: its configuration and its rows under their names; `tokens` are the reserved ones, if any."""
 
     config: dict[str, Any]
     tensors: tuple[str, ...]
@@ -56,13 +57,19 @@ def save_peft(prompt: SoftPrompt, folder: str | Path, lm: LM | None = None) -> N
     """Write the four files; see `SoftPrompt.save_peft`."""
     if lm is not None:
         prompt.check_model(lm)
+    if prompt.placement == "after_bos":
+        raise ValueError(
+            "a prompt placed 'after_bos' cannot be exported to PEFT, which puts soft tokens before everything or in "
+            "the place of tokens of a message; align with placement='front', 'system', 'user_start' or 'late', or keep "
+            "to the .safetensors file, which softde reads"
+        )
     if prompt.placement == "front":
         frame = frame_of(lm.model, lm.tokenizer) if lm else None
         adapter = front_adapter(prompt)
     else:
         frame = frame_of(lm.model, lm.tokenizer) if lm else _load_frame(prompt)
         scale = lm.embedding_probe["module_scale"] if lm else prompt.provenance.get("embedding_scale")
-        adapter = late_adapter(prompt, frame, float(scale or 1.0))
+        adapter = message_adapter(prompt, frame, float(scale or 1.0))
     record = json.loads(prompt.to_json()) | {"peft": {"tokens": list(adapter.tokens), "embedding_scale": adapter.scale}}
     files = {
         CONFIG: _json(adapter.config),
@@ -81,6 +88,8 @@ def _card(prompt: SoftPrompt, adapter: Adapter, frame: Frame | None) -> str:
         soft_prompt="".join(adapter.tokens),
         forbid=adapter.config["token_indices"] if adapter.tokens and frame and frame.tied_head else (),
         chat=bool(template),
+        placement=prompt.placement,
+        system_turn=frame is not None and keeps_system(frame.tokenizer, "x"),
         chat_options={key: value for key, value in TEMPLATE_OPTIONS.items() if key in template},
         revision=_hub_revision(prompt),
     )
@@ -97,10 +106,10 @@ def front_adapter(prompt: SoftPrompt) -> Adapter:
     return Adapter(config, ("prompt_embeddings",), prompt.embeddings)
 
 
-def late_adapter(prompt: SoftPrompt, frame: Frame, scale: float) -> Adapter:
+def message_adapter(prompt: SoftPrompt, frame: Frame, scale: float) -> Adapter:
     """TRAINABLE_TOKENS on reserved tokens; the tensor's "delta" holds whole rows, before the module scales them."""
     tokens = reserved_tokens(frame, prompt.num_virtual_tokens, prompt.model_name)
-    _check_tokenised(frame.tokenizer, tokens)
+    _check_tokenised(frame.tokenizer, tokens, prompt.placement)
     config = _common(prompt, "TRAINABLE_TOKENS") | {
         "token_indices": list(tokens.values()),
         "target_modules": re.escape(frame.embedding),  # a string is a pattern for the whole name
@@ -130,23 +139,20 @@ def reserved_tokens(frame: Frame, count: int, name: str) -> dict[str, int]:
     }
     if len(free) < count:
         raise ValueError(
-            f"a late prompt of {count} tokens needs as many reserved ones, the tokenizer of {name} has {len(free)}; "
-            "align with placement='front' or fewer virtual tokens, or keep to the .safetensors file, which softde reads"
+            f"a prompt of {count} tokens inside a message needs as many reserved ones, the tokenizer of {name} has "
+            f"{len(free)}; align with placement='front' or fewer virtual tokens, or keep to the .safetensors file, "
+            "which softde reads"
         )
     return dict(list(free.items())[:count])
 
 
-def _check_tokenised(tokenizer: Any, tokens: Mapping[str, int]) -> None:
-    """At the end of the user's text the tokens become their ids and leave the text around them as it was."""
-
-    def ids(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    before, after = render(tokenizer, QUESTION)
-    plain = ids(before + after)
-    head = ids(before)
-    tail = plain[len(head) :] if plain[: len(head)] == head else ids(after)
-    if ids("".join(render(tokenizer, QUESTION + "".join(tokens)))) != [*head, *tokens.values(), *tail]:
+def _check_tokenised(tokenizer: Any, tokens: Mapping[str, int], placement: str) -> None:
+    """Written where the soft tokens stand, the tokens become their ids and leave the text around them as it was."""
+    head, tail, _ = cut_ids(tokenizer, *render(tokenizer, QUESTION, None, placement))
+    soft = "".join(tokens)
+    user = {"late": QUESTION + soft, "user_start": soft + QUESTION}.get(placement, QUESTION)
+    written = "".join(render(tokenizer, user, soft if placement == "system" else None))
+    if token_ids(tokenizer, written) != [*head, *tokens.values(), *tail]:
         raise ValueError(
             f"the tokenizer changes the text around {next(iter(tokens))!r} or does not keep it whole; "
             "align with placement='front', or keep to the .safetensors file, which softde reads"
@@ -166,17 +172,10 @@ def _load_frame(prompt: SoftPrompt) -> Frame:
     name = prompt.provenance.get("model")
     if not name:
         raise ValueError("the prompt's provenance names no model; give it: save_peft(folder, lm=lm)")
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    source, revision = str(locate(name)), _hub_revision(prompt)
     try:
-        with quiet(), torch.device("meta"):
-            config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-            return frame_of(model, AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False))
-    except Exception as error:
-        why = explain(error, name, revision, "its configuration and tokenizer cannot be read")
-        raise ValueError(f"{why}; or give the loaded model: save_peft(folder, lm=lm)") from error
+        return frame_of(*skeleton(str(name), _hub_revision(prompt)))
+    except ValueError as error:
+        raise ValueError(f"{error}; or give the loaded model: save_peft(folder, lm=lm)") from error
 
 
 def _common(prompt: SoftPrompt, kind: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -17,7 +18,8 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from softde import __version__
-from softde.files import write_file
+from softde.files import expanded, write_file
+from softde.lm.template import PLACEMENTS
 from softde.surveys.values import FrozenDict
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the file; goes up when an older softde could not read it
 TENSOR = "prompt_embeddings"  # PEFT's name
-PLACEMENTS = ("front", "late")
 
 
 class PromptMismatch(UserWarning):
@@ -36,8 +37,10 @@ class PromptMismatch(UserWarning):
 class SoftPrompt:
     """Virtual tokens, where they stand, and where they came from. Equal when all three are.
 
-    embeddings : (tokens, hidden) float32 on the CPU, a copy of what was given: what the model's layers see.
-    placement : "front" (before everything) or "late" (at the end of the user's text).
+    embeddings : (tokens, hidden) float32 on the CPU, a copy of what was given, tensor or array: what the model's layers
+        see.
+    placement : "front" (before everything), "after_bos", "system" (end of the system text), "user_start" or "late"
+        (start or end of the user's text).
     provenance : nested JSON values; `model_provenance` gives the part about the model.
 
     Raises
@@ -51,7 +54,9 @@ class SoftPrompt:
     provenance: Mapping[str, Any] = field(default_factory=FrozenDict)
 
     def __post_init__(self) -> None:
-        given = self.embeddings
+        given: Any = self.embeddings
+        if isinstance(given, np.ndarray) and given.dtype.kind == "f":
+            given = torch.tensor(given)
         if not isinstance(given, Tensor) or given.ndim != 2 or 0 in given.shape or not given.is_floating_point():
             shown = f"{tuple(given.shape)} {given.dtype}" if isinstance(given, Tensor) else type(given).__name__
             raise ValueError(f"embeddings: expected a floating-point tensor (tokens, hidden), got {shown}")
@@ -123,7 +128,7 @@ class SoftPrompt:
         ValueError
             A missing, damaged or foreign file, or one of a newer softde; the sentence names it and says what to do.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         tensors, metadata = read_safetensors(path)
         if "softde" not in metadata:
             raise ValueError(
@@ -165,13 +170,15 @@ class SoftPrompt:
         """
         from softde.export import read_peft
 
-        embeddings, record, placement, provenance = read_peft(Path(folder).expanduser())
+        embeddings, record, placement, provenance = read_peft(expanded(folder))
         return _from_json(record, embeddings, Path(folder)) if record else cls(embeddings, placement, provenance)
 
     # -- does it belong to this model?
 
-    def check_model(self, lm: LM) -> None:
+    def check_model(self, lm: LM, advice: str = "check it with softde verify") -> None:
         """Refuse a model of another width; warn (`PromptMismatch`) of one that may read the numbers differently.
+
+        advice : the end of the warning.
 
         Raises
         ------
@@ -187,7 +194,7 @@ class SoftPrompt:
         if differences:
             warnings.warn(
                 f"this soft prompt was made with another model ({'; '.join(differences)}); its effect may be lost: "
-                "check it with softde verify",
+                f"{advice}",
                 PromptMismatch,
                 stacklevel=2,
             )

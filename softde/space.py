@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softde.lm import LM
+from softde.checks import shown, whole
+from softde.lm import LM, PLACEMENTS
 from softde.prompt import SoftPrompt
 
-PLACEMENTS = ("late", "front")
 POOL = 2048  # vocabulary rows kept for drawing start points
 
 
@@ -28,7 +28,8 @@ class PromptSpace:
     """Where soft prompts are searched.
 
     centre : (tokens, hidden) float32. scale : spread of the model's token embeddings, one number.
-    placement : "late" or "front". intrinsic_dim : None searches all tokens · hidden numbers.
+    placement : "late", "front", "after_bos", "system" or "user_start".
+    intrinsic_dim : None searches all tokens · hidden numbers.
     start_spread : standard deviation of start points around the centre, in units of x.
     vocabulary : (rows, hidden) embeddings to draw start points from, or None to draw noise around the centre.
     """
@@ -74,7 +75,7 @@ class PromptSpace:
         """
         if init not in ("vocabulary", "noise"):
             raise ValueError(f"init: expected 'vocabulary' or 'noise', got {init!r}")
-        check_tokens(num_virtual_tokens)
+        num_virtual_tokens = check_tokens(num_virtual_tokens)
         mean, spread = lm.embedding_stats
         rows = vocabulary_rows(lm, seed) if init == "vocabulary" and intrinsic_dim is None else None
         return cls(
@@ -98,7 +99,7 @@ class PromptSpace:
         if not ids:
             raise ValueError(f"text: expected a text of at least one token, got {text!r}")
         count = len(ids) if num_virtual_tokens is None else num_virtual_tokens
-        check_tokens(count)
+        count = check_tokens(count)
         centre = lm.embed([ids[i % len(ids)] for i in range(count)]).float().cpu()
         return cls(centre, lm.embedding_stats[1], placement, intrinsic_dim, seed, start_spread, origin=f"text: {text}")
 
@@ -131,8 +132,16 @@ class PromptSpace:
         return torch.randn(self.intrinsic_dim, self.centre.numel(), generator=generator) / self.intrinsic_dim**0.5
 
     def decode(self, x: Float[Tensor, "population dim"]) -> Float[Tensor, "population tokens hidden"]:
-        """Flat vectors → embeddings."""
-        full = x.float() if self.projection is None else x.float() @ self.projection
+        """Flat vectors → embeddings. An array is as good as a tensor; any other width is refused."""
+        x = _tensor(x)
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(
+                f"x: expected one row of {self.dim} numbers per candidate, (population, {self.dim}), got shape "
+                f"{tuple(x.shape)}; take rows as space.sample draws them"
+            )
+        full = x.float()
+        if self.projection is not None:  # row by row: the last bits of a matrix product depend on its number of rows
+            full = torch.stack([row @ self.projection for row in full])
         return self.centre + self.scale * full.view(-1, *self.centre.shape)
 
     def sample(self, n: int, generator: torch.Generator) -> Float[Tensor, "population dim"]:
@@ -160,9 +169,19 @@ class PromptSpace:
         }
 
 
-def check_tokens(num_virtual_tokens: int) -> None:
-    if num_virtual_tokens < 1:
-        raise ValueError(f"num_virtual_tokens: expected 1 or more, got {num_virtual_tokens}")
+def check_tokens(num_virtual_tokens: int) -> int:
+    """The length of a soft prompt as an int."""
+    count = whole(num_virtual_tokens, "num_virtual_tokens")
+    if count < 1:
+        raise ValueError(f"num_virtual_tokens: expected 1 or more, got {count}")
+    return count
+
+
+def _tensor(x: Any) -> Tensor:
+    try:
+        return x if isinstance(x, Tensor) else torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"x: expected a tensor or an array (population, dim), got {shown(x)}") from None
 
 
 def vocabulary_rows(lm: LM, seed: int) -> Float[Tensor, "rows hidden"]:

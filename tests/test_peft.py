@@ -233,7 +233,7 @@ def test_a_hub_model_is_named_in_the_card(lm: LM, tmp_path: Path) -> None:
 
 
 def test_too_few_reserved_tokens(lm: LM, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a late prompt of 17 tokens .* has 16; align with placement='front'"):
+    with pytest.raises(ValueError, match=r"a prompt of 17 tokens .* has 16; align with placement='front'"):
         prompt_for(lm, "late", tokens=17).save_peft(tmp_path / "a", lm)
     prompt_for(lm, "front", tokens=17).save_peft(tmp_path / "a", lm)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -197,7 +198,7 @@ def test_bad_input_is_refused(llama: LM) -> None:
     for wrong in (torch.zeros(3), torch.zeros(0, 3), torch.zeros(1, 2, 3)):
         with pytest.raises(ValueError, match=r"centre: expected shape \(tokens, hidden\), got"):
             PromptSpace(wrong, 1.0)
-    with pytest.raises(ValueError, match="placement: expected one of late, front, got 'middle'"):
+    with pytest.raises(ValueError, match="placement: expected one of front, .*, late, got 'middle'"):
         PromptSpace(centre, 1.0, "middle")
     for scale, spread in ((0.0, 1.0), (1.0, -1.0), (float("nan"), 1.0)):
         with pytest.raises(ValueError, match="scale and start_spread: expected above 0"):
@@ -216,3 +217,30 @@ def test_bad_input_is_refused(llama: LM) -> None:
             PromptSpace.from_text(llama, "boss", count)
     with pytest.raises(ValueError, match="text: expected a text of at least one token, got ''"):
         PromptSpace.from_text(llama, "")
+
+
+def test_decode_takes_arrays_and_refuses_another_width() -> None:
+    space = PromptSpace(torch.zeros(2, 3), 2.0)
+    x = np.arange(12.0).reshape(2, 6)
+    assert torch.equal(space.decode(x), space.decode(torch.from_numpy(x)))  # type: ignore[arg-type]
+    for wrong in (
+        torch.zeros(2, 3),
+        torch.zeros(1, 12),
+        torch.zeros(6),
+        np.zeros((1, 7)),
+    ):  # (1, 12): no two candidates
+        with pytest.raises(ValueError, match=r"x: expected one row of 6 numbers per candidate, .*got shape"):
+            space.decode(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"got shape \(2, 5\)"):
+        PromptSpace(torch.zeros(2, 3), 2.0, intrinsic_dim=4).decode(torch.zeros(2, 5))
+    with pytest.raises(ValueError, match=r"x: expected a tensor or an array \(population, dim\), got 'x'"):
+        space.decode("x")  # type: ignore[arg-type]
+
+
+def test_a_length_is_a_whole_number(llama: LM) -> None:
+    assert PromptSpace.random(llama, np.int64(2)).num_virtual_tokens == 2  # type: ignore[arg-type]
+    for wrong in (2.0, "2", None):
+        with pytest.raises(ValueError, match="num_virtual_tokens: expected a whole number, got"):
+            PromptSpace.random(llama, wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="num_virtual_tokens: expected a whole number, got 2.5"):
+        PromptSpace.from_text(llama, "boss", 2.5)  # type: ignore[arg-type]

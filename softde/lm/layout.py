@@ -1,7 +1,10 @@
-"""Where soft tokens sit: a survey becomes a plan of token ids, computed once, without torch.
+"""The plan of a survey: a tuple of token ids per question, and who shares which of them, computed once, without torch.
 
-A question is one item with its options in one order. Its ids are those of the tokenizer's own chat template, cut at the
-end of the user's text: `front` puts the soft tokens before everything, `late` puts them into the cut.
+A question is one item with its options in one order; its ids are those of the tokenizer's own chat template, cut where
+the soft tokens stand. What stands before the cut is the same for every candidate: its keys and values are computed once
+a run. If all questions have the same text there, soft tokens and what follows them in every question make a stem, which
+is computed once per candidate; the rest of each question grows from it. Otherwise ("late") each question has its
+own cached prefix, and soft tokens and the answer cue are all that a candidate costs.
 """
 
 from __future__ import annotations
@@ -13,13 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from softde.lm.template import PLACEMENTS, after_bos, cut_ids, question_text, render, token_ids
 from softde.surveys import Item, Survey
 
-PLACEMENTS = ("front", "late")
 ORDERS = {"forward": ("forward",), "reversed": ("reversed",), "both": ("forward", "reversed")}
-MARK = "[[softde:end-of-user-text]]"  # stands at the end of the user's text while the template is applied
-# Some templates print today's date or open a "thinking" section; both are pinned so that a plan is the same every day.
-TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
 
 
 @dataclass(frozen=True)
@@ -42,25 +42,78 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Node:
+    """A run of tokens that some questions have in common; `parent` is the number of the node it follows, −1 for none.
+
+    question : the question that ends here, −1 if none does.
+    """
+
+    ids: tuple[int, ...]
+    parent: int
+    question: int
+
+
+@dataclass(frozen=True)
 class Plan:
-    """All questions of a survey under one system text and one placement; `digest` names the content."""
+    """All questions of a survey under one system text and one placement; `digest` names the content.
+
+    blocks : the questions (their numbers) in the parts that are asked together. Items of factors that share items are
+    in one block, so that a factor is known once its block is answered.
+    """
 
     placement: str
     questions: tuple[Question, ...]
     n_items: int
     n_options: int
     system: str | None
+    blocks: tuple[tuple[int, ...], ...]
     digest: str
 
     @cached_property
+    def stem(self) -> int:
+        """Tokens after the soft ones that all questions begin with; −1 if the questions' prefixes differ.
+
+        At least one token of every question is left to itself.
+        """
+        first = self.questions[0]
+        if len(self.questions) == 1 or any(q.prefix_ids != first.prefix_ids for q in self.questions):
+            return -1
+        return common([q.suffix_ids[:-1] for q in self.questions])
+
+    @property
+    def stemmed(self) -> bool:
+        """Do soft tokens stand in a stem that all questions of a candidate share?"""
+        return self.stem >= 0
+
+    @property
+    def shared(self) -> bool:
+        """Is there anything that does not have to be computed for every candidate and question?"""
+        return self.stemmed or all(q.prefix_ids for q in self.questions)
+
+    def rest(self, question: int) -> tuple[int, ...]:
+        """What a question adds to what is shared: the ids after the stem, or after its soft tokens."""
+        return self.questions[question].suffix_ids[max(self.stem, 0) :]
+
+    def tree(self, questions: Sequence[int]) -> tuple[Node, ...]:
+        """The rests of some questions, joined where they begin alike; parents come before children."""
+        return tuple(_grow([(self.rest(i), i) for i in questions], -1, 0))
+
+    @cached_property
     def prefix_tokens(self) -> int:
-        """Tokens before the soft ones: what a cached prefix costs, once for a whole run."""
-        return sum(len(q.prefix_ids) for q in self.questions)
+        """Tokens before the soft ones, each text counted once: what a run computes once."""
+        return sum(map(len, {q.prefix_ids for q in self.questions}))
 
     @cached_property
     def longest(self) -> int:
         """Hard tokens of the longest question."""
         return max(q.length for q in self.questions)
+
+    def tokens(self, num_virtual_tokens: int) -> int:
+        """Tokens that one candidate needs at least, all questions asked, everything shared that can be."""
+        if not self.stemmed:
+            return sum(num_virtual_tokens + len(q.suffix_ids) for q in self.questions)
+        grown = sum(len(node.ids) for block in self.blocks for node in self.tree(block))
+        return num_virtual_tokens + self.stem + grown
 
 
 def make_plan(tokenizer: Any, survey: Survey, system: str | None, placement: str, orders: str) -> Plan:
@@ -71,78 +124,79 @@ def make_plan(tokenizer: Any, survey: Survey, system: str | None, placement: str
     ValueError
         Unknown placement or order; a chat template that loses the user's text; an option label that is not one token.
     """
-    if placement not in PLACEMENTS:
-        raise ValueError(f"placement: expected one of {', '.join(PLACEMENTS)}, got {placement!r}")
+    check_placement(placement)
     if orders not in ORDERS:
         raise ValueError(f"orders: expected one of {', '.join(ORDERS)}, got {orders!r}")
     system = (system or "").strip() or None
     questions = tuple(
-        _question(tokenizer, i, item, order, survey.instruction, system, placement)
-        for i, item in enumerate(survey.items)
+        _question(tokenizer, survey, i, order, system, placement)
+        for i in range(len(survey.items))
         for order in ORDERS[orders]
     )
-    content = [placement, [[q.item, q.order, q.prefix_ids, q.suffix_ids, q.option_ids] for q in questions]]
+    blocks = tuple(tuple(i for i, q in enumerate(questions) if q.item in items) for items in item_blocks(survey))
+    content = [placement, blocks, [[q.item, q.order, q.prefix_ids, q.suffix_ids, q.option_ids] for q in questions]]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return Plan(placement, questions, len(survey.items), max(len(i.options) for i in survey.items), system, digest)
+    most = max(len(item.options) for item in survey.items)
+    return Plan(placement, questions, len(survey.items), most, system, blocks, digest)
 
 
-def question_text(item: Item, order: str, instruction: str) -> str:
-    """What the user says: the item, its labelled options from the top, the instruction."""
-    texts = [option.text for option in item.options]
-    shown = texts if order == "forward" else texts[::-1]
-    lines = [f"{option.label} = {text}" for option, text in zip(item.options, shown, strict=True)]
-    return "\n".join([item.text, *lines, instruction]).strip()
+def check_placement(placement: str) -> None:
+    """Refuse an unknown one."""
+    if placement not in PLACEMENTS:
+        raise ValueError(f"placement: expected one of {', '.join(PLACEMENTS)}, got {placement!r}")
 
 
-def render(tokenizer: Any, user: str, system: str | None = None) -> tuple[str, str]:
-    """The whole prompt as text, cut at the end of the user's text: (before, after).
-
-    A tokenizer without a chat template gets "{system}\\n\\n{user}" and "\\nAnswer:"; a template that refuses or drops
-    the system text gets it at the start of the user's turn.
-    """
-    folded = f"{system}\n\n{user}" if system else user
-    if not getattr(tokenizer, "chat_template", None):
-        return f"{tokenizer.bos_token or ''}{folded}", "\nAnswer:"
-    text = _apply_template(tokenizer, user, system)
-    if system and (text is None or system not in text):
-        text = _apply_template(tokenizer, folded, None)
-    if text is None or text.count(MARK) != 1 or user not in text:
-        raise ValueError(
-            "chat template: expected it to show the user's text once, "
-            f"{'it refused a user turn' if text is None else 'it did not'}; "
-            "set tokenizer.chat_template to one with a user turn, or to None for the plain format"
-        )
-    before, _, after = text.partition(MARK)
-    return before, after
+def item_blocks(survey: Survey) -> tuple[frozenset[int], ...]:
+    """Items in parts that no factor crosses, as small as that allows; items of no factor are the last part."""
+    parts: list[frozenset[int]] = []
+    for weights in survey.weights:
+        mine = frozenset(i for i, weight in enumerate(weights.tolist()) if weight != 0)
+        touched = [part for part in parts if part & mine]
+        parts = [part for part in parts if part not in touched] + [mine.union(*touched)]
+    rest = frozenset(range(len(survey.items))).difference(*parts)
+    return (*parts, rest) if rest else tuple(parts)
 
 
-def _apply_template(tokenizer: Any, user: str, system: str | None) -> str | None:
-    """The rendered conversation with MARK after the user's text, or None if the template refuses it."""
-    from jinja2 import TemplateError
-
-    messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": user + MARK})
-    try:
-        text: str = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, **TEMPLATE_OPTIONS
-        )
-    except TemplateError:
-        return None
-    return text
+def common(sequences: Sequence[Sequence[int]]) -> int:
+    """How many leading entries all sequences have in common."""
+    shared = 0
+    for column in zip(*sequences, strict=False):
+        if len(set(column)) > 1:
+            break
+        shared += 1
+    return shared
 
 
-def _question(
-    tokenizer: Any, index: int, item: Item, order: str, instruction: str, system: str | None, placement: str
-) -> Question:
-    before, after = render(tokenizer, question_text(item, order, instruction), system)
-    head, whole = _encode(tokenizer, before), _encode(tokenizer, before + after)
-    # Cut the ids of the whole text where the user's text ends; if a token straddles the cut, tokenise each side alone.
-    context, known = (before + after, whole) if whole[: len(head)] == head else (after, _encode(tokenizer, after))
+def _grow(rests: list[tuple[tuple[int, ...], int]], parent: int, made: int) -> Iterator[Node]:
+    """Nodes for the rests below a parent; `made` nodes exist already. A node ends where rests part or one ends."""
+    by_first: dict[int, list[tuple[tuple[int, ...], int]]] = {}
+    for ids, question in rests:
+        by_first.setdefault(ids[0], []).append((ids, question))
+    for family in by_first.values():
+        length = common([ids for ids, _ in family])
+        ending = [question for ids, question in family if len(ids) == length]
+        for question in ending or [-1]:  # two questions of the same ids end in a node each
+            node, made = Node(family[0][0][:length], parent, question), made + 1
+            yield node
+        going_on = [(ids[length:], question) for ids, question in family if len(ids) > length]
+        if going_on:
+            below = list(_grow(going_on, made - 1, made))
+            yield from below
+            made += len(below)
+
+
+def _question(tokenizer: Any, survey: Survey, index: int, order: str, system: str | None, placement: str) -> Question:
+    item = survey.items[index]
+    before, after = render(
+        tokenizer, question_text(item, order, survey.instruction, survey.common_first), system, placement
+    )
+    head, tail, own = cut_ids(tokenizer, before, after)
+    context, known = (before + after, head + tail) if own else (after, tail)
     cue, shown_ids = _option_tokens(tokenizer, item, context, known)
-    option_ids = shown_ids if order == "forward" else shown_ids[::-1]
-    suffix = (*(known[len(head) :] if known is whole else known), *cue)
-    prefix = tuple(head) if placement == "late" else ()
-    return Question(index, order, prefix, suffix if prefix else (*head, *suffix), option_ids)
+    ids, at = (*head, *tail, *cue), len(head)
+    if placement in ("front", "after_bos"):
+        at = 0 if placement == "front" else after_bos(tokenizer, ids)
+    return Question(index, order, ids[:at], ids[at:], shown_ids if order == "forward" else shown_ids[::-1])
 
 
 def _option_tokens(
@@ -156,9 +210,9 @@ def _option_tokens(
     space = " " if context.endswith("Answer:") else ""
     added = []
     for option in item.options:
-        ids = _encode(tokenizer, context + space + option.label)
+        ids = token_ids(tokenizer, context + space + option.label)
         stable = ids[: len(known)] == list(known)
-        added.append(ids[len(known) :] if stable else _encode(tokenizer, space + option.label))
+        added.append(ids[len(known) :] if stable else token_ids(tokenizer, space + option.label))
         if not stable:
             raise _not_single(tokenizer, item, option.label, added[-1], "which change the tokens before them")
     cue = tuple(_shared_space(tokenizer, added))
@@ -181,11 +235,6 @@ def _not_single(tokenizer: Any, item: Item, label: str, ids: Sequence[int], what
     tokens = ", ".join(repr(token) for token in tokenizer.convert_ids_to_tokens(list(ids)))
     return ValueError(
         f"item {item.id!r}: the option label {label!r} becomes the tokens [{tokens}] after the answer cue, {what}; "
-        "labels must be single and distinct tokens, so give the item fewer options or labels such as letters, or take "
-        "a model whose tokenizer has them"
+        "labels must be single and distinct tokens, so give the item fewer options, or take a model whose tokenizer "
+        "has them"
     )
-
-
-def _encode(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids

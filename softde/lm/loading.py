@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 
 TINY_FOLDER = Path(__file__).parent / "tiny"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO = "auto"
 UNGATED = "Qwen/Qwen3-8B"
 
 
@@ -22,19 +25,105 @@ def load(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
     revision: str | None = None,
+    quantization: Any = None,
 ) -> tuple[Any, Any, str, str | None]:
-    """(model, tokenizer, name, revision), the model on its device, frozen. Every failure is a ValueError."""
-    wanted_dtype, wanted_device = parse_dtype(dtype), parse_device(device)
+    """(model, tokenizer, name, revision), the model on its device, frozen.
+
+    device : "auto" spreads a model that is too large for one device over all there are. quantization : None, "int8"
+    (torchao, weights only), "int4" (bitsandbytes, NF4), or a quantization config of transformers.
+
+    Raises
+    ------
+    ValueError
+        One sentence, for everything that goes wrong.
+    ImportError
+        A package is missing that this device or quantization needs; said before weights are read.
+    """
+    wanted_dtype = parse_dtype(dtype)
+    wanted_device = None if device == AUTO else parse_device(device)
+    if wanted_device is None:
+        require("accelerate", "device='auto'")
+    if wanted_dtype is None and _runs_on_cpu(wanted_device):
+        wanted_dtype = torch.float32
+    quantization = quantization_config(quantization, wanted_dtype)
     name = str(name_or_path)
     source = str(locate(name))
     with quiet():
         config = _config(name, source, revision)
+        stored = getattr(config, "quantization_config", None)
+        if stored is not None and quantization is not None:
+            method = stored.get("quant_method") if isinstance(stored, dict) else stored.quant_method
+            raise ValueError(f"model {name!r} is quantised already ({method}); leave out quantization")
         tokenizer = _tokenizer(name, source, revision)
-        if wanted_dtype is None and wanted_device.type == "cpu":
-            wanted_dtype = torch.float32
-        model = _model(name, source, revision, wanted_dtype, wanted_device)
+        where = Where(wanted_device, quantization, quantised=quantization is not None or stored is not None)
+        model = _model(name, source, revision, wanted_dtype, where)
     found = getattr(config, "_commit_hash", None) or revision
     return model, tokenizer, name, _digest(TINY_FOLDER / "model.safetensors") if name == "tiny" else found
+
+
+def skeleton(name_or_path: str | Path, revision: str | None = None) -> tuple[Any, Any]:
+    """(model without weights, tokenizer): all that a plan or an export needs."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    name = str(name_or_path)
+    source = str(locate(name))
+    try:
+        with quiet(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            return model, AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except Exception as error:
+        raise ValueError(explain(error, name, revision, "its configuration and tokenizer cannot be read")) from error
+
+
+@dataclass(frozen=True)
+class Where:
+    """A device, None for all there are, and what is made of the weights on the way."""
+
+    device: torch.device | None
+    quantization: Any = None
+    quantised: bool = False
+
+    @property
+    def device_map(self) -> str | dict[str, torch.device] | None:
+        """Quantised weights have to be made where they stay: some cannot be moved."""
+        if self.device is None:
+            return AUTO
+        return {"": self.device} if self.quantised else None
+
+
+def quantization_config(wanted: Any, dtype: torch.dtype | None = None) -> Any:
+    """A quantization config of transformers for "int8" or "int4"; a config and None stay what they are."""
+    if wanted is None or hasattr(wanted, "quant_method"):
+        return wanted
+    if wanted == "int8":
+        require("accelerate", "quantization='int8'")
+        require("torchao", "quantization='int8'")
+        from torchao.quantization import Int8WeightOnlyConfig
+        from transformers import TorchAoConfig
+
+        return TorchAoConfig(Int8WeightOnlyConfig())
+    if wanted == "int4":
+        require("accelerate", "quantization='int4'")
+        require("bitsandbytes", "quantization='int4'")
+        from transformers import BitsAndBytesConfig
+
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype or torch.bfloat16
+        )
+    raise ValueError(
+        f"quantization: expected None, 'int8', 'int4' or a quantization config of transformers, got {wanted!r}"
+    )
+
+
+def require(package: str, what: str) -> None:
+    """Say what to install if a package is missing."""
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(f"{what} needs the package {package}: pip install {package}")
+
+
+def _runs_on_cpu(device: torch.device | None) -> bool:
+    return device.type == "cpu" if device is not None else not torch.cuda.is_available()
 
 
 def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
@@ -54,7 +143,9 @@ def parse_device(device: str | torch.device | None) -> torch.device:
     try:
         wanted = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {str(device)!r}") from None
+        raise ValueError(
+            f"device: expected 'cpu', 'cuda' or 'cuda:N', got {str(device)!r}; 'auto' takes all there are"
+        ) from None
     if wanted.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device: {str(device)!r} was asked for but torch sees no CUDA device; use device='cpu'")
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
@@ -110,7 +201,7 @@ def _tokenizer(name: str, source: str, revision: str | None) -> Any:
         raise ValueError(explain(error, name, revision, remedy)) from error
 
 
-def _model(name: str, source: str, revision: str | None, dtype: torch.dtype | None, device: torch.device) -> Any:
+def _model(name: str, source: str, revision: str | None, dtype: torch.dtype | None, where: Where) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
@@ -121,11 +212,17 @@ def _model(name: str, source: str, revision: str | None, dtype: torch.dtype | No
             use_safetensors=_use_safetensors(source),
             trust_remote_code=False,
             output_loading_info=True,
+            device_map=where.device_map,
+            **({} if where.quantization is None else {"quantization_config": where.quantization}),  # None would delete
         )
         if report["missing_keys"]:
             missing = ", ".join(sorted(report["missing_keys"])[:3])
             raise LookupError(f"its weights lack {missing}; give a complete checkpoint of a causal language model")
-        return model.to(device).eval().requires_grad_(False)
+        if where.device_map is None:
+            model.to(where.device)
+        return model.eval().requires_grad_(False)
+    except ImportError as error:  # a checkpoint's own quantization; transformers names the package
+        raise ImportError(f"model {name!r}: {' '.join(str(error).split())}") from error
     except LookupError as error:
         if isinstance(error, (KeyError, IndexError)):
             raise ValueError(explain(error, name, revision, "its weights cannot be loaded")) from error

@@ -14,7 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softde.lm.engine import GROUP_SIZE, Engine, OptionLogprobs
+from softde.checks import check_loaded
+from softde.lm.compat import embed
+from softde.lm.engine import GROUP_SIZE, Engine, OptionLogprobs, Survives
 from softde.lm.layout import Plan, make_plan
 from softde.surveys import Survey
 
@@ -36,14 +38,15 @@ class LM:
     """
 
     model: Any
-    tokenizer: Any
-    name: str
+    tokenizer: Any = None
+    name: str = ""
     revision: str | None = None
     group_size: int = GROUP_SIZE
     memory_budget: int | None = None
     _plans: dict[tuple[str, str | None, str, str], Plan] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        check_loaded(self.model)
         self.model.eval().requires_grad_(False)
 
     @classmethod
@@ -54,20 +57,25 @@ class LM:
         device: str | torch.device | None = None,
         revision: str | None = None,
         group_size: int = GROUP_SIZE,
+        quantization: Any = None,
     ) -> LM:
         """Load "tiny" (embedded), a folder, or a model of the Hugging Face Hub.
 
-        dtype : default is float32 on CPU, the checkpoint's own elsewhere. device : default is cuda if there is one.
+        dtype : default is float32 on CPU, the checkpoint's own elsewhere. device : default is cuda if there is one;
+        "auto" spreads a model that is too large for one device over all there are. quantization : "int8" (torchao),
+        "int4" (bitsandbytes), or a quantization config of transformers.
 
         Raises
         ------
         ValueError
             One sentence that says what to do: gated, unknown or incomplete model, no network, no tokenizer, unknown
             dtype or device, out of memory.
+        ImportError
+            A package is missing that "auto" or a quantization needs.
         """
         from softde.lm.loading import load
 
-        model, tokenizer, name, found = load(name_or_path, dtype, device, revision)
+        model, tokenizer, name, found = load(name_or_path, dtype, device, revision, quantization)
         return cls(model, tokenizer, name, found, group_size)
 
     @property
@@ -96,7 +104,11 @@ class LM:
         return Engine(self.model, self.group_size, self.memory_budget)
 
     def plan(self, survey: Survey, system: str | None = None, placement: str = "late", orders: str = "both") -> Plan:
-        """The survey as token ids, with soft tokens "front" (before everything) or "late" (end of the user's turn)."""
+        """The survey as token ids.
+
+        placement : soft tokens stand at the "front" (before everything), "after_bos", in the "system" turn, at
+        "user_start" or "late" (the start or the end of the user's text).
+        """
         key = (survey.digest, system, placement, orders)
         if key not in self._plans:
             plan = make_plan(self.tokenizer, survey, system, placement, orders)
@@ -107,20 +119,26 @@ class LM:
         return self._plans[key]
 
     def option_logprobs(
-        self, plan: Plan, prompts: Float[Tensor, "population tokens hidden"] | None = None, plain: bool = False
+        self,
+        plan: Plan,
+        prompts: Float[Tensor, "population tokens hidden"] | None = None,
+        plain: bool = False,
+        order: Sequence[int] | None = None,
+        survives: Survives | None = None,
     ) -> OptionLogprobs:
         """Answers of every candidate to every item; `prompts=None` is the unprompted model, a population of one.
 
         plain : one forward per candidate and question, without a cache: slow, and the reference for all else.
+        order, survives : the plan's blocks in the order in which they are asked and, from the answers after each, which
+        candidates (population,) are asked on; the items that a candidate was not asked are NaN.
         A candidate whose logits are not finite gets NaN; the others are unaffected.
         """
-        return self.engine.run(plan, prompts, plain=plain)
+        return self.engine.run(plan, prompts, plain=plain, order=order, survives=survives)
 
     def embed(self, ids: Int[Tensor, "*shape"] | Sequence[int]) -> Float[Tensor, "*shape hidden"]:
         """Embeddings as the model sees them, through its own module, which may scale them."""
         with torch.no_grad():
-            rows: Tensor = self.model.get_input_embeddings()(torch.as_tensor(ids, dtype=torch.long, device=self.device))
-        return rows
+            return embed(self.model, torch.as_tensor(ids, dtype=torch.long, device=self.device))
 
     @cached_property
     def embedding_stats(self) -> tuple[Float[Tensor, "hidden"], float]:

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from softde.lm import LM, Engine
+from softde.lm import LM, PLACEMENTS, Engine
 from softde.lm import engine as engine_module
+from softde.lm.paths import PATHS
 from softde.surveys import load_survey
 
 SLIDING = {"sliding_window": 16}  # shorter than every question
@@ -47,7 +48,7 @@ def slow_answers(lm, survey, plan, prompts):
     return logprobs, mass
 
 
-@pytest.mark.parametrize("placement", ["front", "late"])
+@pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_fast_plain_and_slow_agree(load, survey, architecture, placement):
     lm = load(architecture, **ARCHITECTURES[architecture])
@@ -55,7 +56,7 @@ def test_fast_plain_and_slow_agree(load, survey, architecture, placement):
     prompts = torch.randn(5, 3, lm.hidden_size, generator=torch.Generator().manual_seed(1))
     fast, plain = lm.option_logprobs(plan, prompts), lm.option_logprobs(plan, prompts, plain=True)
     slow, mass = slow_answers(lm, survey, plan, prompts)
-    assert lm.engine.path(plan, 3) == ("cached" if placement == "late" else "batched")
+    assert lm.engine.path(plan, 3) == ("expanded" if placement == "late" else "packed")
     for answer in (fast, plain):
         torch.testing.assert_close(answer.logprobs, slow, atol=1e-4, rtol=0)
         torch.testing.assert_close(answer.option_mass, mass, atol=1e-4, rtol=0)
@@ -118,17 +119,18 @@ def test_calls_leave_the_cached_prefix_alone(load, survey, prompts):
     plan = lm.plan(survey)
     first = lm.option_logprobs(plan, prompts)
     lm.option_logprobs(plan, prompts[:, :1] * 9)
-    (chunks,) = [c for (digest, _), c in lm.engine._prefixes.items() if digest == plan.digest][:1]
-    before = [keys.clone() for chunk in chunks for _, keys, _ in chunk.prefix]
+    (ready, *_) = lm.engine._ready.values()
+    kept = [t for block in ready.chunks for chunk in block for _, k, v in chunk.prefix.layers for t in (k, v)]
+    before = [t.clone() for t in kept]
     assert torch.equal(lm.option_logprobs(plan, prompts).logprobs, first.logprobs)
-    assert all(torch.equal(a, b) for a, b in zip(before, [k for c in chunks for _, k, _ in c.prefix], strict=True))
+    assert len(kept) > 0 and all(torch.equal(a, b) for a, b in zip(before, kept, strict=True))
 
 
 def test_old_prefixes_are_dropped(load, survey, prompts):
     lm = load()
     for system in ("One.", "Two.", "Three."):
         lm.option_logprobs(lm.plan(survey, system), prompts)
-    assert len(lm.engine._prefixes) == engine_module.CACHED_PLANS
+    assert len(lm.engine._ready) == engine_module.CACHED_PLANS
 
 
 def test_small_memory_budgets_cut_the_questions_and_change_nothing(load, survey, prompts):
@@ -146,8 +148,54 @@ def test_ledger_counts_tokens(load, survey, prompts):
     hard = sum(q.length for q in late.questions)
     assert lm.option_logprobs(late, prompts, plain=True).ledger == 6 * (hard + 6 * 3)
     suffix = sum(len(q.suffix_ids) for q in late.questions)
-    assert lm.option_logprobs(late, prompts).ledger == 8 * (suffix + 6 * 3)  # six candidates in two groups of four
-    assert 8 * (hard + 6 * 3) <= lm.option_logprobs(front, prompts).ledger <= 1.08 * 8 * (hard + 6 * 3)
+    for plan, tokens in ((late, suffix + 6 * 3), (front, front.tokens(3))):
+        answer = lm.option_logprobs(plan, prompts)
+        assert (answer.ledger, answer.filler) == (6 * tokens, 2 * tokens)  # six candidates in two groups of four
+    assert front.tokens(3) < hard
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_of_every_placement(lm, survey, prompts, placement, path):
+    plan = lm.plan(survey, "You take part in a survey.", placement)
+    slow, mass = slow_answers(lm, survey, plan, prompts)
+    with torch.inference_mode():
+        if path == "packed" and placement == "late":
+            with pytest.raises(NotImplementedError):
+                lm.engine._ask(path, plan, prompts, [0], None)
+            return
+        answer = lm.engine._ask(path, plan, prompts, [0], None)
+    torch.testing.assert_close(answer.logprobs, slow, atol=1e-4, rtol=0)
+    torch.testing.assert_close(answer.option_mass, mass, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("placement", ["front", "late"])
+def test_what_is_asked_is_answered_the_same_in_any_order_and_selection(load, placement, dtype):
+    lm, survey = load(dtype=dtype), load_survey("vsm13")
+    prompts = torch.randn(7, 3, lm.hidden_size, generator=torch.Generator().manual_seed(3))
+    plan = lm.plan(survey, placement=placement, orders="forward")
+    assert len(plan.blocks) == 6
+    whole = lm.option_logprobs(plan, prompts)
+    seen = []
+
+    def survives(answer):
+        seen.append(answer.asked.sum(1).tolist())
+        return torch.arange(7) % 7 >= len(seen)  # one candidate less after every block
+
+    some = lm.option_logprobs(plan, prompts, order=[4, 2, 0, 5, 1, 3], survives=survives)
+    assert seen[0] == [4] * 7 and some.asked.sum(1).tolist() == [4, 8, 12, 16, 20, 24, 24]
+    asked = some.asked
+    assert torch.equal(some.logprobs[asked], whole.logprobs[asked]) and some.logprobs[~asked].isnan().all()
+    assert torch.equal(some.option_mass[asked], whole.option_mass[asked]) and some.option_mass[~asked].isnan().all()
+    items = sorted(plan.questions[i].item for b in (4, 2) for i in plan.blocks[b])
+    assert asked[1].nonzero().flatten().tolist() == items
+    assert some.ledger < whole.ledger and whole.asked.all()
+
+
+def test_blocks_that_are_not_the_plans_are_refused(lm, survey, prompts):
+    with pytest.raises(ValueError, match=r"order: expected each of 1 blocks once, got \[0, 0\]"):
+        lm.option_logprobs(lm.plan(survey), prompts, order=[0, 0])
 
 
 @pytest.mark.parametrize("placement", ["front", "late"])
@@ -200,9 +248,9 @@ def test_an_architecture_without_a_cache_falls_back_and_says_so_once(load, surve
         lm.option_logprobs(plan, prompts)
     plain = lm.option_logprobs(plan, prompts, plain=True)
     torch.testing.assert_close(fast.logprobs, plain.logprobs, atol=1e-4, rtol=0)
-    assert lm.engine.path(plan) == "batched"
+    assert lm.engine.path(plan) == "copied"
     said = [r.getMessage() for r in caplog.records if r.name == "softde"]
-    assert len(said) == 1 and "the cached path" in said[0] and "using a slower one" in said[0]
+    assert len(said) == 1 and "the expanded path" in said[0] and "using a slower one" in said[0]
 
 
 class Forgetful(torch.nn.Module):
@@ -229,7 +277,8 @@ def test_a_silently_wrong_fast_path_is_caught(lm, prompts, caplog):
         answer = broken.option_logprobs(plan, prompts)
     assert broken.engine.path(plan) == "plain"
     assert torch.equal(answer.logprobs, broken.option_logprobs(plan, prompts, plain=True).logprobs)
-    assert [r.getMessage().split(" differs")[0] for r in caplog.records] == ["the cached path", "the batched path"]
+    said = [r.getMessage() for r in caplog.records]
+    assert [m.split()[1] for m in said] == ["expanded", "copied", "batched"] and "differs by" in said[0]
 
 
 def failing(engine, when):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from softde.lm import make_plan, question_text
-from softde.lm.layout import MARK, render
-from softde.surveys import Item, Survey, load_survey, options
+from softde.lm.layout import item_blocks
+from softde.lm.template import MARK, render
+from softde.surveys import Factor, Item, Survey, load_survey, options
 from tests import tiny_random
 
 CHATML = (
@@ -131,7 +133,8 @@ def test_dates_and_thinking_in_templates_are_pinned():
 def test_a_label_of_two_tokens_is_named(tokenizer, survey):
     ten = replace(survey, items=(Item("long", "How many?", options([f"about {i}" for i in range(10)])),))
     with pytest.raises(
-        ValueError, match=r"item 'long': the option label '10' becomes the tokens \['1', '0'\].*letters"
+        ValueError,
+        match=r"item 'long': the option label '10' becomes the tokens \['1', '0'\].*fewer options, or take",
     ):
         make_plan(tokenizer, ten, None, "late", "both")
 
@@ -159,7 +162,7 @@ def test_labels_with_the_same_token_are_named(survey):
 @pytest.mark.parametrize(
     ("placement", "orders", "message"),
     [
-        ("middle", "both", "placement: expected one of front, late"),
+        ("middle", "both", "placement: expected one of front, after_bos"),
         ("late", "random", "orders: expected one of forward"),
     ],
 )
@@ -177,3 +180,88 @@ def test_digest_names_the_content(tokenizer, survey: Survey):
     ]
     assert len({plan.digest, *(o.digest for o in others)}) == 3
     assert plan.prefix_tokens == sum(len(q.prefix_ids) for q in plan.questions)
+
+
+SOFT = "<soft>"
+
+
+@pytest.mark.parametrize(
+    ("placement", "system", "expected"),
+    [
+        ("front", None, SOFT + "<|begin_of_text|>U"),
+        ("after_bos", None, "<|begin_of_text|>" + SOFT + "U"),
+        ("system", "Be brief.", "<|begin_of_text|>SBe brief." + SOFT + "EU"),
+        ("system", None, "<|begin_of_text|>S" + SOFT + "EU"),
+        ("user_start", "Be brief.", "<|begin_of_text|>SBe brief.EU" + SOFT),
+        ("late", None, "<|begin_of_text|>U?" + SOFT + "E"),
+    ],
+)
+def test_where_soft_tokens_stand(tokenizer, survey, placement, system, expected):
+    q = make_plan(tokenizer, survey, system, placement, "forward").questions[0]
+    text = tokenizer.decode(q.prefix_ids) + SOFT + tokenizer.decode(q.suffix_ids)
+    text = text.replace(question_text(survey.items[0], "forward", survey.instruction), "?")
+    for name, short in (("user", "U"), ("system", "S")):
+        text = text.replace(f"<|start_header_id|>{name}<|end_header_id|>\n\n", short)
+    assert text.replace("<|eot_id|>", "E").startswith(expected)
+
+
+def test_without_a_system_turn_soft_tokens_begin_the_users_text(survey):
+    q = make_plan(tiny_random.make_tokenizer(NO_SYSTEM), survey, None, "system", "forward").questions[0]
+    tokenizer = tiny_random.make_tokenizer(NO_SYSTEM)
+    assert tokenizer.decode(q.prefix_ids) == "<|begin_of_text|>[user] "
+    assert tokenizer.decode(q.suffix_ids).startswith("\n\nHow important")
+
+
+def test_after_bos_needs_a_bos(survey):
+    with pytest.raises(
+        ValueError, match="placement 'after_bos': this model's prompts do not begin with .*placement='front'"
+    ):
+        make_plan(tiny_random.make_tokenizer(CHATML), survey, None, "after_bos", "forward")
+
+
+@pytest.mark.parametrize("placement", ["front", "after_bos", "system", "user_start", "late"])
+@pytest.mark.parametrize("common_first", [False, True])
+def test_the_tree_is_the_set_of_all_beginnings(tokenizer, placement, common_first):
+    survey = replace(load_survey("vsm13"), common_first=common_first)
+    plan = make_plan(tokenizer, survey, None, placement, "both")
+    assert plan.stemmed == (placement != "late")
+    assert sorted(i for block in plan.blocks for i in block) == list(range(48))
+    needed = 5 + plan.stem if plan.stemmed else 5 * 48
+    for block in plan.blocks:
+        tree = plan.tree(block)
+        found = {}
+        for node in tree:
+            ids, at = node.ids, node.parent
+            while at >= 0:
+                ids, at = tree[at].ids + ids, tree[at].parent
+            if node.question >= 0:
+                found[node.question] = ids
+        assert found == {i: plan.rest(i) for i in block}
+        beginnings = {plan.rest(i)[:n] for i in block for n in range(1, len(plan.rest(i)) + 1)}
+        assert not plan.stemmed or sum(len(node.ids) for node in tree) == len(beginnings)
+        needed += len(beginnings) if plan.stemmed else sum(len(plan.rest(i)) for i in block)
+    assert plan.tokens(5) == needed
+
+
+def test_questions_of_the_same_ids_end_apart(tokenizer, survey):
+    plan = make_plan(tokenizer, survey, None, "front", "forward")
+    twins = replace(plan, questions=(plan.questions[0], plan.questions[0]), blocks=((0, 1),))
+    assert sorted(node.question for node in twins.tree((0, 1))) == [0, 1]
+
+
+def test_what_is_common_comes_first_where_the_survey_says_so(tokenizer):
+    survey = load_survey("vsm13")
+    first = replace(survey, common_first=True)
+    assert question_text(first.items[0], "forward", "Go.", common_first=True).startswith("Go.\n1 = ")
+    plans = [make_plan(tokenizer, s, None, "front", "forward") for s in (survey, first)]
+    assert plans[1].tokens(8) < 0.8 * plans[0].tokens(8)
+
+
+def test_blocks_are_the_items_that_factors_share():
+    survey = load_survey("vsm13")
+    blocks = item_blocks(survey)
+    assert [sorted(b) for b in blocks] == [np.flatnonzero(row).tolist() for row in survey.weights]
+    everything = Factor("ALL", "all", {"m01": 1.0, "m02": 1.0})  # joins IDV and PDI
+    joined = item_blocks(replace(survey, factor_models=(*survey.factor_models, everything), published=()))
+    assert sorted(map(len, joined)) == [4, 4, 4, 4, 8]
+    assert item_blocks(replace(survey, factor_models=(), variants={}, published=())) == (frozenset(range(24)),)

@@ -1,0 +1,101 @@
+"""A question as text: what the user says, inside the chat template, cut where the soft tokens stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from softde.surveys import Item
+
+PLACEMENTS = ("front", "after_bos", "system", "user_start", "late")
+MARK = "[[softde:soft-tokens]]"  # stands where the soft tokens go while the template is applied
+# Some templates print today's date or open a "thinking" section; both are pinned so that a plan is the same every day.
+TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
+
+
+def question_text(item: Item, order: str, instruction: str, common_first: bool = False) -> str:
+    """What the user says: the item, its labelled options from the top, the instruction.
+
+    common_first : the other way round, so that what items have in common comes before what is their own.
+    """
+    texts = [option.text for option in item.options]
+    shown = texts if order == "forward" else texts[::-1]
+    lines = [f"{option.label} = {text}" for option, text in zip(item.options, shown, strict=True)]
+    return "\n".join([instruction, *lines, item.text] if common_first else [item.text, *lines, instruction]).strip()
+
+
+def render(tokenizer: Any, user: str, system: str | None = None, placement: str = "late") -> tuple[str, str]:
+    """The whole prompt as text, cut where a placement puts soft tokens into it: (before, after).
+
+    "late" cuts at the end of the user's text, "user_start" at its start, "system" at the end of the system text, which
+    makes a system turn where there was none. "front" and "after_bos" are places among ids, not in a text, which is
+    cut as for "late". A tokenizer without a chat template gets "{system}\\n\\n{user}" and "\\nAnswer:"; a template that
+    refuses or drops the system text gets it at the start of the user's turn.
+
+    Raises
+    ------
+    ValueError
+        The template has no user turn, or loses or repeats its text.
+    """
+    if placement == "system":
+        system = f"{system or ''}{MARK}"
+    spoken = {"system": user, "user_start": MARK + user}.get(placement, user + MARK)
+    folded = f"{system}\n\n{spoken}" if system else spoken
+    if not getattr(tokenizer, "chat_template", None):
+        text: str | None = f"{tokenizer.bos_token or ''}{folded}\nAnswer:"
+    elif system and not keeps_system(tokenizer, system):
+        text = _apply_template(tokenizer, folded, None)
+    else:
+        text = _apply_template(tokenizer, spoken, system)
+    if text is None or text.count(MARK) != 1 or user not in text:
+        raise ValueError(
+            "chat template: expected it to show the user's text once, "
+            f"{'it refused a user turn' if text is None else 'it did not'}; "
+            "set tokenizer.chat_template to one with a user turn, or to None for the plain format"
+        )
+    before, _, after = text.partition(MARK)
+    return before, after
+
+
+def keeps_system(tokenizer: Any, system: str) -> bool:
+    """Does the chat template have a place for a system text, and show it as it is?"""
+    text = _apply_template(tokenizer, "?", system) if getattr(tokenizer, "chat_template", None) else None
+    return text is not None and system in text
+
+
+def token_ids(tokenizer: Any, text: str) -> list[int]:
+    """Ids of a text that is already rendered: nothing is added."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def cut_ids(tokenizer: Any, before: str, after: str) -> tuple[list[int], list[int], bool]:
+    """Ids of both sides, and whether they are the whole text's own; where a token straddles the cut they are not."""
+    head, whole = token_ids(tokenizer, before), token_ids(tokenizer, before + after)
+    own = whole[: len(head)] == head
+    return head, whole[len(head) :] if own else token_ids(tokenizer, after), own
+
+
+def after_bos(tokenizer: Any, ids: Sequence[int]) -> int:
+    """How many ids stand before soft tokens that are "after_bos"."""
+    if tokenizer.bos_token_id is None or not ids or ids[0] != tokenizer.bos_token_id:
+        raise ValueError(
+            "placement 'after_bos': this model's prompts do not begin with a beginning-of-text token; "
+            "use placement='front', which is the same place"
+        )
+    return 1
+
+
+def _apply_template(tokenizer: Any, user: str, system: str | None) -> str | None:
+    """The rendered conversation, or None if the template refuses it."""
+    from jinja2 import TemplateError
+
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": user})
+    try:
+        text: str = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **TEMPLATE_OPTIONS
+        )
+    except TemplateError:
+        return None
+    return text
