@@ -6,21 +6,24 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from softde import checkpoint as files
+from softde.checks import check_kinds, whole
 from softde.condition import Condition
-from softde.files import write_file
+from softde.files import expanded, write_file
 from softde.lm import LM
 from softde.objective import AlignmentLoss, Evaluation
-from softde.optim import DE, Info, Optimizer, generator_for, state_from_tensors, state_to_tensors, stop_reason
+from softde.optim import DE, Bounded, Info, Optimizer, generator_for, state_from_tensors, state_to_tensors, stop_reason
 from softde.optim.base import check_budget
+from softde.parallel import Evaluate, Ranks, Workers, ranks
 from softde.progress import Progress, printer
 from softde.prompt import SoftPrompt, model_provenance
 from softde.space import PromptSpace
@@ -105,6 +108,8 @@ def align(
     checkpoint: str | Path | None = None,
     resume: bool = True,
     progress: bool | Callable[[Progress], None] = True,
+    early_rejection: bool = True,
+    workers: Workers | None = None,
 ) -> Result:
     """Find a soft prompt under which the model's factor scores come close to a target's.
 
@@ -117,29 +122,56 @@ def align(
     checkpoint : a folder for run.yaml, log.jsonl, checkpoint.safetensors, prompt.safetensors and result.json. The same
         call on the same folder goes on where the last one ended, to the same bytes; another configuration is refused.
     resume : False starts over. progress : print to standard error, or a function called after every generation.
+    early_rejection : stop asking a candidate once it cannot beat its parent, for optimisers that then need no exact
+        loss. The search is the same, bit by bit; the log shows fewer tokens.
+    workers : who scores the populations: ``RayWorkers(...)`` of a cluster, or ``Ranks()``, this process on its own.
+        Default: the processes of ``torchrun``, which share every population, or else this one. See docs/distributed.md.
 
     Ctrl-C ends the search with the best prompt so far; the same call goes on.
 
     Raises
     ------
     ValueError
-        Bad input, before any question is asked or file written; or no candidate of the first generation can be scored.
+        Bad input, before any question is asked or file written; or no candidate of the first generation can be scored;
+        or no worker is left to score them.
     """
+    check_kinds(
+        {
+            "lm": (lm, LM), "survey": (survey, Survey), "target": (target, Target),
+            "space": (space, PromptSpace | None), "optimizer": (optimizer, Optimizer | None),
+        }
+    )  # fmt: skip
     space = space or PromptSpace.random(lm)
     optimizer = optimizer or OPTIMIZER
     check_budget(optimizer, budget)
     loss = AlignmentLoss(lm, survey, target, space, orders, norm, weights)
     _ = loss.plan  # a model that cannot be asked these questions is refused before a folder is made
-    budget, seed = int(budget), int(seed)  # numpy's numbers are no JSON
+    budget, seed = whole(budget, "budget"), whole(seed, "seed")
     config = configuration(loss, optimizer, budget, seed)
-    run = Run(loss, optimizer, budget, seed, config, Path(checkpoint) if checkpoint is not None else None)
+    mine = own_ranks(workers)
+    folder = expanded(checkpoint) if checkpoint is not None else None
+    run = Run(loss, optimizer, budget, seed, config, folder, early_rejection, mine)
     report = progress if callable(progress) else printer() if progress else None
-    return run.finish(*run.search(resume, report))
+    with mine.together():
+        mine.check_equal(dict(files.flatten(config)), files.uncompared)
+        begun = run.open(resume)
+        with (workers or mine).start(loss) as evaluate:
+            found = run.search(evaluate, begun, report)
+        return mine.agree(lambda: run.finish(*found), interruptible=False)
+
+
+class Begun(NamedTuple):
+    """Where a session starts: at the beginning, or after the last checkpoint."""
+
+    state: Any
+    trajectory: tuple[dict[str, Any], ...]
+    seconds: float
+    tokens: int
 
 
 @dataclass(frozen=True)
 class Run:
-    """One search with its settings; its two steps are the loop and the record."""
+    """One search with its settings; its three steps are where it starts or goes on, the loop and the record."""
 
     loss: AlignmentLoss
     optimizer: Optimizer[Any]
@@ -147,31 +179,45 @@ class Run:
     seed: int
     config: dict[str, Any]
     folder: Path | None
+    early_rejection: bool
+    ranks: Ranks  # of which the first alone reads and writes the folder
 
-    def search(self, resume: bool, report: Callable[[Progress], None] | None) -> tuple[Any, ...]:
-        """Generation after generation, a checkpoint after each; (state, trajectory, reason, seconds, tokens)."""
+    def open(self, resume: bool) -> Begun:
+        """Prepare the folder, and go on with the search that is saved there, if there is one."""
         points = self.loss.space.sample(self.optimizer.population_size, generator_for(self.seed, START))
-        state, trajectory, before, tokens = self.optimizer.init(points), list[dict[str, Any]](), 0.0, 0
-        saved = files.open_run(self.folder, self.config, resume) if self.folder else None
-        if saved is not None:
-            state = state_from_tensors(self.optimizer, saved.tensors, saved.numbers)
-            trajectory, before, tokens = list(saved.trajectory), saved.wall_seconds, saved.forward_tokens
+        begun, folder = Begun(self.optimizer.init(points), (), 0.0, 0), self.folder
+        if folder is None:
+            return begun
+
+        def read() -> bytes:
+            found = files.open_run(folder, self.config, resume)
+            return b"" if found is None else found.to_bytes()
+
+        message = self.ranks.from_first(read)
+        if not message:
+            return begun
+        saved = files.Saved.from_bytes(message)
+        if saved.group_size is not None:
+            self.loss.lm.engine.group_size = saved.group_size
+        state = state_from_tensors(self.optimizer, saved.tensors, saved.numbers)
+        return Begun(state, saved.trajectory, saved.wall_seconds, saved.forward_tokens)
+
+    def search(self, evaluate: Evaluate, begun: Begun, report: Callable[[Progress], None] | None) -> tuple[Any, ...]:
+        """Generation after generation, a checkpoint after each; (state, trajectory, reason, seconds, tokens)."""
+        state, trajectory, before, tokens = begun.state, list(begun.trajectory), begun.seconds, begun.tokens
         started, first = time.perf_counter(), state.evaluations
         reason: str | None
         try:
             while (reason := stop_reason(state, self.budget)) is None:
                 candidates, asked = self.optimizer.ask(state, generator_for(self.seed, state.generation))
-                evaluation = self.loss(candidates)
+                evaluation = evaluate(candidates, bound=self.bound(asked), order=self.order(trajectory))
                 state, info = self.optimizer.tell(asked, candidates, evaluation.losses)
                 tokens += evaluation.tokens
-                trajectory.append(line(info, evaluation, self.loss.survey.factors))
+                trajectory.append(line(info, evaluation, self.loss.target, self.loss.lm.engine.group_size))
                 seconds = time.perf_counter() - started
-                if self.folder is not None:
-                    files.log(self.folder, trajectory[-1])
-                    files.save(self.folder, *state_to_tensors(state), before + seconds, tokens)
-                if report is not None:
-                    last = stop_reason(state, self.budget) is not None
-                    report(Progress(trajectory[-1], self.budget, seconds, state.evaluations - first, last))
+                last = stop_reason(state, self.budget) is not None
+                step = Progress(trajectory[-1], self.budget, seconds, state.evaluations - first, last)
+                self.keep(state, step, before + seconds, tokens, report)
         except KeyboardInterrupt:
             if math.isinf(state.best_loss):
                 raise
@@ -183,6 +229,31 @@ class Run:
             )
         return state, tuple(trajectory[: state.generation]), str(reason), before + time.perf_counter() - started, tokens
 
+    def bound(self, asked: Any) -> Tensor | None:
+        """The losses above which a candidate need not be asked further."""
+        if not self.early_rejection or not isinstance(self.optimizer, Bounded):
+            return None
+        return self.optimizer.bound(asked)
+
+    def order(self, trajectory: Sequence[Mapping[str, Any]]) -> Any:
+        """In which order the factors are asked, learnt from the generations so far."""
+        return self.loss.order(trajectory) if self.early_rejection and trajectory else None
+
+    def keep(
+        self, state: Any, step: Progress, seconds: float, tokens: int, report: Callable[[Progress], None] | None
+    ) -> None:
+        """The first rank writes a generation down and shows it; the others wait until it is safe."""
+
+        def write() -> bytes:
+            if self.folder is not None:
+                files.log(self.folder, step.line)
+                files.save(self.folder, *state_to_tensors(state), seconds, tokens)
+            if report is not None:
+                report(step)
+            return b""
+
+        self.ranks.from_first(write)
+
     def finish(
         self, state: Any, trajectory: tuple[dict[str, Any], ...], reason: str, seconds: float, tokens: int
     ) -> Result:
@@ -192,6 +263,7 @@ class Run:
         provenance = {
             **model_provenance(loss.lm),
             **self.config,
+            "group_size": trajectory[-1].get("group_size"),
             "evaluations": state.evaluations,
             "loss_before": finite(float(unprompted.losses[0])),
             "loss_after": finite(float(plain.losses[0])),
@@ -203,16 +275,22 @@ class Run:
             plain.scores[0], unprompted.scores[0], float(plain.option_mass[0]), trajectory, reason, state.evaluations,
             self.seed, seconds, tokens,
         )  # fmt: skip
-        if self.folder is not None:
+        if self.folder is not None and self.ranks.first:
             prompt.save(self.folder / "prompt.safetensors")
             write_file(self.folder / "result.json", (json.dumps(result.record(), indent=1) + "\n").encode())
         return result
 
 
-def line(info: Info, evaluation: Evaluation, factors: Sequence[str]) -> dict[str, Any]:
-    """One generation as plain values, NaN and infinity as None; nothing in it depends on the clock."""
-    best = int(np.argmin(np.nan_to_num(evaluation.losses, nan=np.inf)))
-    mass = evaluation.option_mass
+def line(info: Info, evaluation: Evaluation, target: Target, group_size: int) -> dict[str, Any]:
+    """One generation as plain values, NaN and infinity as None; nothing in it depends on the clock.
+
+    candidate_FACTOR : scores of the best candidate that was asked everything. error_FACTOR : mean absolute error of the
+    candidates that were asked this factor.
+    """
+    whole = np.isfinite(evaluation.losses) & ~np.isnan(evaluation.scores).any(axis=1)
+    best = int(np.argmin(np.where(whole, evaluation.losses, np.inf)))
+    scores = np.where(whole[best], evaluation.scores[best], np.nan)
+    errors = np.abs(evaluation.scores - target.scores)
     values = {
         "generation": info.generation,
         "evaluations": info.evaluations,
@@ -222,11 +300,32 @@ def line(info: Info, evaluation: Evaluation, factors: Sequence[str]) -> dict[str
         "spread": info.spread,
         "improved": info.improved,
         "nan_count": info.nan_count,
-        "option_mass": float(np.nanmean(mass)) if not np.isnan(mass).all() else None,
+        "option_mass": known_mean(evaluation.option_mass),
         "tokens": evaluation.tokens,
+        "group_size": group_size,
     }
-    values |= {f"candidate_{f}": float(s) for f, s in zip(factors, evaluation.scores[best], strict=True)}
+    values |= {f"candidate_{f}": float(s) for f, s in zip(target.factors, scores, strict=True)}
+    values |= {f"error_{f}": known_mean(e) for f, e in zip(target.factors, errors.T, strict=True)}
     return {k: finite(v) for k, v in values.items()}
+
+
+def known_mean(values: Array) -> float:
+    """Mean of all that are not NaN; NaN where there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def own_ranks(workers: Workers | None) -> Ranks:
+    """The processes that share the search with this one."""
+    if isinstance(workers, Ranks):
+        return workers
+    found = ranks()
+    if workers is not None and found.size > 1:
+        raise ValueError(
+            f"workers: got {type(workers).__name__} in one of {found.size} processes that torchrun started; start one "
+            "process with workers, or leave workers out"
+        )
+    return found
 
 
 def finite(value: Any) -> Any:

@@ -32,6 +32,30 @@ class Saved:
     wall_seconds: float
     forward_tokens: int
 
+    @property
+    def group_size(self) -> int | None:
+        """Candidates per forward of the last generation; None if the run did not write it down."""
+        return self.trajectory[-1].get("group_size") if self.trajectory else None
+
+    def to_bytes(self) -> bytes:
+        """Everything, for a process that does not see the folder."""
+        from safetensors.torch import save as as_bytes
+
+        record = {k: v for k, v in vars(self).items() if k != "tensors"}
+        return json.dumps(record).encode() + b"\n" + as_bytes(self.tensors)
+
+    @classmethod
+    def from_bytes(cls, message: bytes) -> Saved:
+        """What `to_bytes` wrote."""
+        from safetensors.torch import load
+
+        record, _, tensors = message.partition(b"\n")
+        values = json.loads(record)
+        return cls(
+            load(tensors), values["numbers"], tuple(values["trajectory"]), values["wall_seconds"],
+            values["forward_tokens"],
+        )  # fmt: skip
+
 
 def open_run(folder: Path, config: Mapping[str, Any], resume: bool) -> Saved | None:
     """Prepare the folder; the saved search if there is one to go on with.
@@ -74,9 +98,9 @@ def open_run(folder: Path, config: Mapping[str, Any], resume: bool) -> Saved | N
 
 
 def refuse_changes(folder: Path, earlier: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Raise if the run in the folder was started with other settings; versions may differ, they only cost exactness."""
+    """Raise if the run in the folder was started with other settings."""
     old, new = dict(flatten(earlier)), dict(flatten(config))
-    changed = [k for k in {**old, **new} if old.get(k) != new.get(k) and not k.startswith("versions.")]
+    changed = [k for k in {**old, **new} if old.get(k) != new.get(k) and not uncompared(k)]
     if changed:
         differences = "; ".join(f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
@@ -84,6 +108,11 @@ def refuse_changes(folder: Path, earlier: Mapping[str, Any], config: Mapping[str
             f"{folder} holds a run with another configuration ({differences}{more}): use the same settings to go on, "
             "another folder, or resume=False (--no-resume) to start over"
         )
+
+
+def uncompared(setting: str) -> bool:
+    """May this differ when a run goes on? Versions cost exactness only; the group size is taken from the log."""
+    return setting.startswith("versions.") or setting == "group_size"
 
 
 def flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

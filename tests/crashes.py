@@ -76,9 +76,9 @@ def at_every_moment(folder: Path, moment: Callable[[str, int | None], None]) -> 
         moment(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name}", descriptor)
         sync(descriptor)
 
-    def call(self: AlignmentLoss, x: torch.Tensor, plain: bool = False) -> Any:
+    def call(self: AlignmentLoss, x: torch.Tensor, plain: bool = False, **more: Any) -> Any:
         moment("score the winner" if plain else "score", None)
-        return score(self, x, plain)
+        return score(self, x, plain, **more)
 
     sys.addaudithook(hook)
     os.fsync = fsync  # type: ignore[assignment]

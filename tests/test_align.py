@@ -21,14 +21,14 @@ import yaml
 
 from softde import align
 from softde.administer import administer
-from softde.align import BUDGET, OPTIMIZER, START, Result
+from softde.align import BUDGET, OPTIMIZER, START, Result, line
 from softde.lm import LM, OptionLogprobs
-from softde.objective import AlignmentLoss
-from softde.optim import DE, generator_for
+from softde.objective import AlignmentLoss, Evaluation
+from softde.optim import DE, Info, generator_for
 from softde.progress import Progress
 from softde.prompt import SoftPrompt
 from softde.space import PromptSpace
-from softde.surveys import Item, Survey, Target
+from softde.surveys import Item, Survey, Target, load_survey, options
 from softde.verify import verify
 from tests import tiny_random
 from tests.reference import slow_lm
@@ -132,8 +132,8 @@ def test_the_plain_loss_is_scored_anew(
 ) -> None:
     ask = LM.option_logprobs
 
-    def biased(self: LM, plan: Any, prompts: Any = None, plain: bool = False) -> OptionLogprobs:
-        answer = ask(self, plan, prompts, plain)
+    def biased(self: LM, plan: Any, prompts: Any = None, plain: bool = False, *more: Any) -> OptionLogprobs:
+        answer = ask(self, plan, prompts, plain, *more)
         if plain:
             return answer
         first = torch.full_like(answer.logprobs, -math.inf)
@@ -284,11 +284,11 @@ def test_ctrl_c_keeps_the_best_and_the_same_call_goes_on(
 ) -> None:
     calls, score = [0], AlignmentLoss.__call__
 
-    def interrupted(self: AlignmentLoss, x: torch.Tensor, plain: bool = False) -> Any:
+    def interrupted(self: AlignmentLoss, x: torch.Tensor, plain: bool = False, **more: Any) -> Any:
         calls[0] += 1
         if calls[0] == 3:  # while the third generation is being scored
             raise KeyboardInterrupt
-        return score(self, x, plain)
+        return score(self, x, plain, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(AlignmentLoss, "__call__", interrupted)
@@ -344,9 +344,9 @@ def test_a_finished_run_is_not_searched_again(
 ) -> None:
     asked, score = [], AlignmentLoss.__call__
 
-    def count(self: AlignmentLoss, x: torch.Tensor, plain: bool = False) -> Any:
+    def count(self: AlignmentLoss, x: torch.Tensor, plain: bool = False, **more: Any) -> Any:
         asked.append((len(x), plain))
-        return score(self, x, plain)
+        return score(self, x, plain, **more)
 
     monkeypatch.setattr(AlignmentLoss, "__call__", count)
     again = go(finished)
@@ -365,6 +365,95 @@ def test_starting_over(go: Callable[..., Result], done: tuple[Path, Result], fin
     seen: list[Progress] = []
     go(finished, resume=False, progress=seen.append)
     assert len(seen) == 3 and exact(finished) == exact(done[0])
+
+
+def test_a_smaller_group_size_is_kept_when_a_run_goes_on(
+    go: Callable[..., Result], done: tuple[Path, Result], llama_folder: Path, tmp_path: Path
+) -> None:
+    def model(group_size: int) -> LM:
+        return LM.from_pretrained(llama_folder, group_size=group_size)
+
+    lm = model(4)
+
+    def halve(step: Progress) -> None:  # as running out of memory does
+        lm.engine.group_size = 2
+        if step.line["generation"] == 2:
+            raise KeyboardInterrupt
+
+    first = go(tmp_path, lm=lm, progress=halve)
+    assert first.prompt.provenance["group_size"] == 2
+    second = go(tmp_path, lm=model(3))
+    assert [line["group_size"] for line in log(tmp_path)] == [4, 2, 2]
+    assert yaml.safe_load((tmp_path / "run.yaml").read_text())["group_size"] == 4
+    assert torch.equal(second.prompt.embeddings, done[1].prompt.embeddings)  # in float32
+    assert second.prompt.provenance["group_size"] == 2
+
+
+def test_candidates_are_bounded_by_their_parents(
+    go: Callable[..., Result], done: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[Any] = []
+    losses: list[Any] = []
+    score = AlignmentLoss.__call__
+
+    def watch(self: AlignmentLoss, x: torch.Tensor, plain: bool = False, **more: Any) -> Any:
+        if not plain:
+            bounds.append(more["bound"])
+        found = score(self, x, plain)
+        losses.append(found.losses)
+        return found
+
+    monkeypatch.setattr(AlignmentLoss, "__call__", watch)
+    go()
+    assert bounds[0].dtype == torch.float64 and bounds[0].tolist() == [math.inf] * 4
+    assert bounds[1].tolist() == losses[0].tolist()
+    assert bounds[2].tolist() == np.minimum(losses[0], losses[1]).tolist()
+    bounds.clear()
+    assert go(early_rejection=False).prompt == done[1].prompt and bounds == [None] * 3
+
+
+def test_how_far_beyond_its_bound_a_candidate_is_changes_nothing(
+    go: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"optimizer": DE(6, strategy="currenttopbest1bin"), "budget": 60}
+    whole, dropped, score = go(**settings, early_rejection=False), [0], AlignmentLoss.__call__
+
+    def stop_early(self: AlignmentLoss, x: torch.Tensor, plain: bool = False, **more: Any) -> Any:
+        found = score(self, x, plain)
+        if plain:
+            return found
+        beyond = found.losses > more["bound"].numpy()
+        dropped[0] += int(beyond.sum())
+        scores = np.where(beyond[:, None], math.nan, found.scores)
+        return found._replace(losses=np.where(beyond, more["bound"].numpy() + 1e-9, found.losses), scores=scores)
+
+    monkeypatch.setattr(AlignmentLoss, "__call__", stop_early)
+    early = go(**settings)
+    assert dropped[0] > 10 and early.prompt == whole.prompt and early.loss == whole.loss
+    for name in ("generation", "evaluations", "best", "median", "worst", "spread", "improved", "nan_count"):
+        assert [step[name] for step in early.trajectory] == [step[name] for step in whole.trajectory], name
+
+
+def test_a_line_describes_the_best_that_was_asked_everything(ireland: Target) -> None:
+    target = replace(ireland, scores=np.array([3.0, 3.0]))
+    info = Info(1, 3, 5.0, 6.0, 7.0, 1, 0, 0.5, (9.0, 6.0, 5.0))
+    nan = math.nan
+    scores = np.array([[1.0, 2.0], [nan, 3.0], [4.0, 5.0]])
+
+    def described(losses: list[float], scores: Any = scores) -> list[Any]:
+        values = {"losses": np.array(losses), "scores": scores, "option_mass": np.array([0.5, nan, 0.7]), "tokens": 9}
+        evaluation = Evaluation(**{name: values.get(name, np.zeros(3)) for name in Evaluation._fields})
+        found = line(info, evaluation, target, 4)
+        assert (found["tokens"], found["group_size"], found["option_mass"]) == (9, 4, pytest.approx(0.6))
+        if scores[0, 0] == 1.0:  # |1 - 3|, |4 - 3| and |2 - 3|, |3 - 3|, |5 - 3|
+            assert (found["error_BOS"], found["error_CAL"]) == (1.5, 1.0)
+        else:
+            assert found["error_BOS"] is found["error_CAL"] is None
+        return [found["candidate_BOS"], found["candidate_CAL"]]
+
+    assert described([9.0, 1.0, 8.0]) == [4.0, 5.0]  # the second was dropped before its first factor was asked
+    assert described([9.0, 1.0, nan]) == [1.0, 2.0]
+    assert described([1.0, 1.0, 1.0], scores * nan) == [None, None]
 
 
 def test_a_changed_configuration_is_refused(
@@ -430,8 +519,8 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], list[i
     ask, count = LM.option_logprobs, [0]
 
     def install(rows: Callable[[int], list[int]]) -> None:
-        def answer(self: LM, plan: Any, prompts: Any = None, plain: bool = False) -> OptionLogprobs:
-            found = ask(self, plan, prompts, plain)
+        def answer(self: LM, plan: Any, prompts: Any = None, plain: bool = False, *more: Any) -> OptionLogprobs:
+            found = ask(self, plan, prompts, plain, *more)
             if plain or prompts is None:
                 return found
             count[0] += 1
@@ -490,8 +579,8 @@ def test_an_unprompted_model_without_numbers_costs_no_prompt(
 ) -> None:
     ask = LM.option_logprobs
 
-    def answer(self: LM, plan: Any, prompts: Any = None, plain: bool = False) -> OptionLogprobs:
-        found = ask(self, plan, prompts, plain)
+    def answer(self: LM, plan: Any, prompts: Any = None, plain: bool = False, *more: Any) -> OptionLogprobs:
+        found = ask(self, plan, prompts, plain, *more)
         return found if prompts is not None else replace(found, logprobs=found.logprobs * math.nan)
 
     monkeypatch.setattr(LM, "option_logprobs", answer)
@@ -511,7 +600,7 @@ def test_an_unprompted_model_without_numbers_costs_no_prompt(
 
 def test_bad_input_is_refused_before_a_folder_is_made(go: Callable[..., Result], mini: Survey, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    many = Item("many", "Which?", tuple(replace(mini.items[0].options[0], label=str(i)) for i in range(1, 12)))
+    many = Item("many", "Which?", options(f"about {i}" for i in range(1, 12)))
     cases: dict[str, dict[str, Any]] = {
         "must be at least the population size, which is 4, but it is 3": {"budget": 3},
         "target: expected the factors of survey": {
@@ -538,3 +627,22 @@ def test_a_folder_that_cannot_be_written(go: Callable[..., Result], tmp_path: Pa
 
 def test_the_name_is_the_verb() -> None:
     assert callable(align) and sys.modules["softde.align"].align is align
+
+
+@pytest.mark.parametrize("strategy", ["rand1bin", "currenttopbest1bin"])
+def test_with_early_rejection_the_search_is_the_same_bit_by_bit(strategy: str) -> None:
+    """Twelve generations of the embedded model and the whole survey, both ways."""
+    lm, survey = LM.from_pretrained("tiny"), load_survey("vsm13")
+    target, space = survey.target("Saudi Arabia", edition="2023"), PromptSpace.random(lm, 4)
+    settings = {"optimizer": DE(8, strategy), "budget": 96, "orders": "forward", "progress": False}
+    some, whole = (
+        align(lm, survey, target, space, early_rejection=early, **settings)  # type: ignore[arg-type]
+        for early in (True, False)
+    )
+    assert torch.equal(some.prompt.embeddings, whole.prompt.embeddings) and some.loss == whole.loss
+    same = ("generation", "best", "median", "worst", "spread", "improved", "nan_count")
+    logs = [[[step[k] for k in same] for step in result.trajectory] for result in (some, whole)]
+    assert logs[0] == logs[1]
+        [line[k] for k in same] for line in whole.trajectory
+    ]
+    assert some.forward_tokens < 0.95 * whole.forward_tokens

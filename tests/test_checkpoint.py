@@ -108,6 +108,30 @@ def test_versions_may_change(folder: Path) -> None:
     assert saved(folder, {**CONFIG, "versions": {"torch": "3.0", "numpy": "2"}}).numbers == NUMBERS
 
 
+def test_the_group_size_may_change_and_is_that_of_the_log(folder: Path) -> None:
+    first = {**CONFIG, "group_size": 8}
+    assert open_run(folder, first, resume=False) is None
+    for generation, size in ((1, 8), (2, 4)):  # halved on the way
+        checkpoint.log(folder, {**a_line(generation), "group_size": size})
+        checkpoint.save(folder, TENSORS, {**NUMBERS, "generation": generation}, 12.5, 1000)
+    before = contents(folder)
+    assert saved(folder, {**CONFIG, "group_size": 16}).group_size == 4
+    assert contents(folder) == before  # which keeps the first
+    assert Saved(TENSORS, NUMBERS, (), 0.0, 0).group_size is None
+    assert Saved(TENSORS, NUMBERS, (a_line(1),), 0.0, 0).group_size is None  # a run that did not write it down
+
+
+def test_a_saved_search_travels_exactly(folder: Path) -> None:
+    whole = saved(folder)
+    again = Saved.from_bytes(whole.to_bytes())
+    assert {k: v for k, v in vars(again).items() if k != "tensors"} == {
+        k: v for k, v in vars(whole).items() if k != "tensors"
+    }
+    assert {n: t.numpy().tobytes() for n, t in again.tensors.items()} == {
+        n: t.numpy().tobytes() for n, t in TENSORS.items()
+    }
+
+
 def test_versions_are_those_that_decide_the_last_bits() -> None:
     import transformers
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from softde.lm import LM, OptionLogprobs
+from softde.lm import LM
 from softde.objective import AlignmentLoss
 from softde.optim import generator_for
 from softde.space import PromptSpace
@@ -83,7 +83,7 @@ def test_a_candidate_that_cannot_be_scored_is_nan(llama: LM, mini: Survey, irela
     whole = loss.evaluate(answer)
     logprobs, mass = answer.logprobs.clone(), answer.option_mass.clone()
     logprobs[1, 2], mass[1, 2] = torch.nan, torch.nan
-    broken = loss.evaluate(OptionLogprobs(logprobs, mass, answer.ledger))
+    broken = loss.evaluate(replace(answer, logprobs=logprobs, option_mass=mass))
     assert np.isnan(broken.losses).tolist() == [False, True, False]
     assert np.isnan(broken.option_mass).tolist() == [False, True, False]
     assert broken.losses[[0, 2]].tolist() == whole.losses[[0, 2]].tolist()
@@ -103,3 +103,79 @@ def test_bad_input_is_refused(llama: LM, mini: Survey, ireland: Target) -> None:
         AlignmentLoss(llama, mini, ireland, space, weights=[-1, 2])
     with pytest.raises(ValueError, match="orders: expected one of"):
         _ = AlignmentLoss(llama, mini, ireland, space, orders="sideways").plan
+
+
+def vsm_loss(lm: LM, **settings: Any) -> AlignmentLoss:
+    survey = load_survey("vsm13")
+    space = PromptSpace.random(lm, 2)
+    return AlignmentLoss(lm, survey, survey.target("Italy", edition="2015"), space, orders="forward", **settings)
+
+
+@pytest.mark.parametrize("norm", ["L1", "L2"])
+@pytest.mark.parametrize("weights", [None, [0.0, 1.0, 2.0, 0.5, 1.0, 3.0]])
+def test_early_rejection_is_exact(llama: LM, norm: Any, weights: list[float] | None) -> None:
+    loss = vsm_loss(llama, norm=norm, weights=weights)
+    x = loss.space.sample(11, generator_for(0, 0))
+    exact = loss(x)
+    # Some bounds below the loss, some above, some that are the loss itself, one of a candidate without a parent.
+    bound = torch.from_numpy(exact.losses * ([0.2, 0.6, 1.0, 1.3] * 3)[:11])
+    bound[3] = math.inf
+    some = loss(x, bound=bound, order=loss.survey.factors[::-1])
+    survived = exact.losses <= bound.numpy()
+    assert some.losses[survived].tolist() == exact.losses[survived].tolist()
+    assert some.scores[survived].tolist() == exact.scores[survived].tolist()
+    assert (some.losses[~survived] > bound.numpy()[~survived]).all() and survived.sum() == 5
+    assert np.isnan(some.scores[~survived]).any() and (some.losses <= exact.losses * (1 + 1e-12)).all()
+    assert some.tokens < exact.tokens and np.isfinite(some.option_mass).all()
+
+
+def test_a_rejected_candidate_is_asked_no_more_than_it_takes(llama: LM) -> None:
+    loss = vsm_loss(llama)
+    x = loss.space.sample(4, generator_for(0, 0))
+    errors = np.abs(loss(x).scores - loss.target.scores)
+    order = loss.survey.factors[::-1]
+    bound = torch.full((4,), 0.5 * errors.sum(1).min())
+    partial = errors[:, ::-1].cumsum(1)
+    needed = (partial > bound.numpy()[:, None]).argmax(1) + 1  # the first factor at which the sum is above
+    asked = (~np.isnan(loss(x, bound=bound, order=order).scores)).sum(1)
+    assert asked.tolist() == needed.tolist()
+
+
+def test_a_broken_candidate_is_nan_under_a_bound_too(llama: LM) -> None:
+    loss = vsm_loss(llama)
+    x = loss.space.sample(3, generator_for(0, 0))
+    x[1] = math.nan
+    assert np.isnan(loss(x, bound=torch.full((3,), 1e9)).losses).tolist() == [False, True, False]
+
+
+def test_factors_that_share_all_items_are_asked_at_once(llama: LM) -> None:
+    survey = load_survey("vsm13")
+    models = tuple(replace(f, weights={**f.weights, "m01": 1.0}) for f in survey.factor_models)
+    joined = replace(survey, factor_models=models, variants={})
+    loss = replace(vsm_loss(llama), survey=joined, target=joined.target("Italy", edition="2015"))
+    x = loss.space.sample(3, generator_for(0, 0))
+    assert loss.stages == 1
+    assert loss(x, bound=torch.zeros(3, dtype=torch.float64)).losses.tolist() == loss(x).losses.tolist()
+
+
+def test_the_order_is_learnt_from_the_log(llama: LM) -> None:
+    loss = vsm_loss(llama)
+    first, *rest = loss.survey.factors
+    lines: list[dict[str, float | None]] = [{f"error_{f}": float(i) for i, f in enumerate(loss.survey.factors)}]
+    assert loss.order([]) == loss.survey.factors
+    assert loss.order(lines) == loss.survey.factors[::-1]
+    lines += [{f"error_{first}": 100.0, **{f"error_{f}": None for f in rest}}]
+    assert loss.order(lines) == (first, *rest[::-1])
+    weighted = vsm_loss(llama, weights=[100.0, 1, 1, 1, 1, 1], norm="L2")
+    assert weighted.order([{f"error_{f}": 2.0 for f in loss.survey.factors}])[0] == first
+    blocks = loss.block_order(loss.order(lines))
+    assert sorted(blocks) == list(range(6)) and loss.plan.questions[loss.plan.blocks[blocks[0]][0]].item == 1
+
+
+def test_bounds_and_orders_that_do_not_fit(llama: LM) -> None:
+    loss = vsm_loss(llama)
+    x = loss.space.sample(3, generator_for(0, 0))
+    with pytest.raises(ValueError, match=r"bound: expected one number per candidate, \(3,\), got shape \(2,\)"):
+        loss(x, bound=torch.zeros(2))
+    with pytest.raises(ValueError, match="order: expected each of PDI, IDV, .* once, got"):
+        loss(x, order=["PDI"])

@@ -1,6 +1,7 @@
 """Optimisers with one contract, ask and tell; they know nothing of language."""
 
 from softde.optim.base import (
+    Bounded,
     Info,
     MinimizeResult,
     Optimizer,
@@ -19,6 +20,7 @@ from softde.optim.de import DE, DEState
 
 __all__ = [
     "DE",
+    "Bounded",
     "DEState",
     "Info",
     "MinimizeResult",

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar, get_type_hints, runtime_c
 import torch
 from torch import Tensor
 
+from softde.checks import whole
+
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -56,6 +58,18 @@ class Optimizer(Protocol[S]):
     def init(self, points: Any) -> S: ...
     def ask(self, state: S, generator: torch.Generator) -> tuple[Tensor, S]: ...
     def tell(self, state: S, candidates: Tensor, losses: Any) -> tuple[S, Info]: ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """An optimiser that need not know how bad a bad candidate is."""
+
+    def bound(self, state: Any) -> Tensor | None:
+        """For each candidate of the pending ask, the loss above which every other leaves the search as it is.
+
+        None for a search that needs exact losses throughout.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -136,7 +150,8 @@ def minimize(
     Raises
     ------
     ValueError
-        If the budget is below the population, the start points do not fit, or ``fn`` returns another shape.
+        If the budget is below the population, the start points do not fit, or ``fn`` returns another shape; or the
+        budget or the seed is no whole number.
     """
     check_budget(optimizer, budget)
     state, trajectory, stopped = optimizer.init(init), [], False
@@ -187,7 +202,7 @@ def stop_reason(state: State, budget: int, target_loss: float | None = None) -> 
 
 def generator_for(seed: int, generation: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator for one generation of one run: what it draws depends on nothing else."""
-    digest = hashlib.sha256(f"softde optim {int(seed)} {int(generation)}".encode()).digest()
+    digest = hashlib.sha256(f"softde optim {whole(seed, 'seed')} {int(generation)}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
@@ -236,8 +251,8 @@ def row_blocks(matrix: Tensor) -> Iterator[slice]:
 
 
 def check_budget(optimizer: Optimizer[S], budget: int) -> None:
-    """Refuse a budget that does not pay for the start population."""
-    if budget < optimizer.population_size:
+    """Refuse a budget that is no whole number or does not pay for the start population."""
+    if whole(budget, "budget") < optimizer.population_size:
         raise ValueError(
             f"The budget counts candidates scored and must be at least the population size, which is "
             f"{optimizer.population_size}, but it is {budget}: raise the budget or lower population_size."
@@ -247,6 +262,8 @@ def check_budget(optimizer: Optimizer[S], budget: int) -> None:
 def as_points(points: Any, population_size: int) -> Tensor:
     """A copy of the start points as (population, dim), float32 or float64."""
     copy = points.detach().clone() if isinstance(points, Tensor) else _tensor(points, "start points", None)
+    if isinstance(points, (list, tuple)) and not copy.is_floating_point():
+        copy = copy.float()  # whole numbers in a list say nothing of a dtype
     if copy.ndim != 2 or copy.shape[0] != population_size or copy.shape[1] == 0:
         raise ValueError(
             f"Expected start points of shape (population, dim) with population_size={population_size} rows, but got "

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int16
 from torch import Tensor
 
+from softde.checks import whole
 from softde.optim.base import Info, State, as_losses, as_points, best_ever, check_tell, comparable, describe, row_blocks
 
 Bound = float | Sequence[float]
@@ -108,6 +109,7 @@ class DE:
     bounds_handling: str = "bounce"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "population_size", whole(self.population_size, "population_size"))
         _check(self)
         if isinstance(self.F, Sequence):
             object.__setattr__(self, "F", (float(self.F[0]), float(self.F[1])))
@@ -149,6 +151,10 @@ class DE:
             asked=False,
         )
         return state, describe(state, state.population, state.losses, losses, improved=int((new < old).sum()))
+
+    def bound(self, state: DEState) -> Float[Tensor, " population"]:
+        """The parents' losses: a worse trial is dropped, however much worse; +inf where there is nothing to beat."""
+        return comparable(state.losses)
 
     def draw(self, state: DEState, generator: torch.Generator) -> Draws:
         """Everything random about the next generation, on the generator's device."""
@@ -299,7 +305,7 @@ def _check(de: DE) -> None:
     if de.strategy not in NAMES:
         raise ValueError(f"Unknown strategy {de.strategy!r}: expected one of {', '.join(NAMES)}.")
     least = STRATEGIES[de.strategy[:-3]].donors + 1
-    if not isinstance(de.population_size, int) or de.population_size < least:
+    if de.population_size < least:
         raise ValueError(
             f"Strategy {de.strategy!r} needs a population of at least {least} (a target and its distinct donors), but "
             f"population_size is {de.population_size!r}: raise it to {least} or more."

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import FrozenInstanceError, fields, replace
 from statistics import median
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -211,7 +212,8 @@ def test_repair_keeps_trials_within_bounds(values, low, high, seed):
         ({"population_size": 5, "strategy": "rand2exp"}, "'rand2exp' needs a population of at least 6"),
         ({"population_size": 4, "strategy": "best2bin"}, "at least 5"),
         ({"population_size": 2, "strategy": "currenttopbest1bin"}, "at least 3"),
-        ({"population_size": 8.0}, "population_size is 8.0"),
+        ({"population_size": 8.0}, "population_size: expected a whole number, got 8.0"),
+        ({"population_size": True}, "population_size: expected a whole number, got True"),
         ({"strategy": "rand3bin"}, "Unknown strategy 'rand3bin': expected one of best1bin, best1exp"),
         ({"F": 0}, r"F as a number in \(0, 2\]"),
         ({"F": 2.5}, "got 2.5"),
@@ -254,3 +256,8 @@ def test_settings_are_values():
     assert DE(bounds=(torch.zeros(2), 1)) == DE(bounds=([0, 0], 1.0))
     with pytest.raises(FrozenInstanceError):
         DE().F = 0.9
+
+
+def test_a_whole_number_of_numpy_is_one():
+    assert DE(population_size=np.int64(8)) == DE(population_size=8)
+    assert type(DE(population_size=np.int64(8)).population_size) is int

@@ -124,3 +124,21 @@ def test_reaches_the_target_within_the_evaluations_scipy_needs(problem):
         needed.append(result.evaluations)
     assert max(needed) <= 1.25 * max(problem["evaluations"])
     assert 0.8 < median(needed) / median(problem["evaluations"]) < 1.25
+
+
+def test_start_points_written_as_whole_numbers():
+    rows = [[i, 2 * i - 7, 3] for i in range(8)]
+    exact = [[float(x) for x in row] for row in rows]
+    whole, same = (minimize(functions.sphere, OPTIMIZER, init, 80) for init in (rows, exact))
+    assert whole.trajectory == same.trajectory and whole.best_x.dtype == torch.float32
+    with pytest.raises(ValueError, match="got torch.int64: convert them first"):  # a tensor's own dtype
+        minimize(functions.sphere, OPTIMIZER, torch.tensor(rows), 80)
+
+
+@pytest.mark.parametrize("wrong", ["16", 16.9, None, True])
+def test_budget_and_seed_are_whole_numbers(wrong):
+    with pytest.raises(ValueError, match="budget: expected a whole number, got"):
+        minimize(functions.sphere, OPTIMIZER, points(), wrong)
+    with pytest.raises(ValueError, match="seed: expected a whole number, got"):
+        minimize(functions.sphere, OPTIMIZER, points(), 80, seed=wrong)
+    assert generator_for(np.int64(0), 0).initial_seed() == generator_for(0, 0).initial_seed()
