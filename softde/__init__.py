@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from softde import baselines
     from softde.administer import Responses, administer
     from softde.align import Result, align
+    from softde.cluster import RayWorkers
     from softde.compare import compare
     from softde.condition import Condition
     from softde.lm import LM
     from softde.objective import AlignmentLoss
     from softde.optim import DE, minimize
     from softde.prompt import SoftPrompt
+    from softde.readouts import Argmax, Expected, Generated, Sampled, SequenceLogprob
     from softde.space import PromptSpace
     from softde.surveys import Survey, Target, load_survey
 
@@ -28,10 +30,16 @@ __all__ = [
     "DE",
     "LM",
     "AlignmentLoss",
+    "Argmax",
     "Condition",
+    "Expected",
+    "Generated",
     "PromptSpace",
+    "RayWorkers",
     "Responses",
     "Result",
+    "Sampled",
+    "SequenceLogprob",
     "SoftPrompt",
     "Survey",
     "Target",
@@ -46,12 +54,14 @@ __all__ = [
 _HOMES = {
     "administer": ("Responses", "administer"),
     "align": ("Result", "align"),
+    "cluster": ("RayWorkers",),
     "compare": ("compare",),
     "condition": ("Condition",),
     "lm": ("LM",),
     "objective": ("AlignmentLoss",),
     "optim": ("DE", "minimize"),
     "prompt": ("SoftPrompt",),
+    "readouts": ("Argmax", "Expected", "Generated", "Sampled", "SequenceLogprob"),
     "space": ("PromptSpace",),
     "surveys": ("Survey", "Target", "load_survey"),
 }

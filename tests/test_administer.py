@@ -12,6 +12,7 @@ from softde.administer import administer, item_means
 from softde.condition import Condition
 from softde.lm import LM
 from softde.prompt import SoftPrompt
+from softde.readouts import Argmax
 from softde.surveys import Survey
 from tests.reference import slow_lm
 
@@ -34,7 +35,7 @@ def test_a_condition_names_itself(soft: torch.Tensor) -> None:
     assert Condition(system=SYSTEM).name == "system text"
     assert Condition(prompt=prompt).name == "soft prompt"
     assert Condition(prompt=prompt, system=SYSTEM).name == "system text + soft prompt"
-    assert Condition("mine", system=SYSTEM).name == "mine"
+    assert Condition(SYSTEM, name="mine").name == "mine"
     assert (Condition(prompt=prompt).placement, Condition().placement) == ("front", "late")
 
 
@@ -88,6 +89,18 @@ def test_what_comes_back(llama: LM, mini: Survey) -> None:
     # Constants are added to the scores and nothing else.
     assert got.scores({"BOS": 10, "CAL": -4}) == pytest.approx(got.scores(0) + np.array([10, -4]))
     assert got.scores() == pytest.approx(got.scores(0) + 50)
+
+
+def test_read_outs_are_asked_under_the_condition(llama: LM, mini: Survey, soft: torch.Tensor) -> None:
+    condition = Condition(system=SYSTEM, prompt=SoftPrompt(soft, "front"))
+    got = administer(mini, llama, condition, "reversed", readout=Argmax())
+    expected = slow_lm.answers(llama, mini, "reversed", soft=soft, placement="front", system=SYSTEM)
+    best = [int(np.argmax(p)) for p, _ in expected]
+    assert got.answers is not None and got.answers.tolist() == [best] and got.readout == Argmax()
+    values = [item.options[k].value for item, k in zip(mini.items, best, strict=True)]
+    assert got.item_means.tolist() == values
+    assert got.scores(0) == pytest.approx(mini.weights @ values)
+    assert (got.invalid.tolist(), got.refused.tolist(), got.texts) == ([0] * 4, [0] * 4, None)
 
 
 def test_item_means_by_hand(mini: Survey) -> None:
