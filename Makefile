@@ -1,6 +1,7 @@
 # Needs Python 3.11 or newer, its venv module, and make; everything else is installed into .venv on first use.
 #   make demo    watch a soft prompt being found for Saudi Arabia (about two minutes)
 #   make test    all tests          make check   lint, types, layers, fast tests
+#   make test-oldest    all tests with the oldest versions that pyproject.toml admits, in a venv of its own (KEEP=torch: but for it)
 #   make bench   the benchmarks     make docs    check the pages' links        make clean   remove caches and builds
 # Another interpreter: make PYTHON=python3.12 demo. Options for pip, such as an index with CPU builds of torch:
 # make PIP_FLAGS="--index-url URL" demo.
@@ -8,12 +9,13 @@
 PYTHON    ?= $(or $(shell command -v python3.11),python3)
 VENV      ?= .venv
 PIP_FLAGS ?=
+VERSIONS  ?= constraints.txt
 BIN       := $(VENV)/bin
-INSTALL    = $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c constraints.txt
+INSTALL    = $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c $(VERSIONS)
 ENSURE_VENV = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softde needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make PYTHON=...")' \
 	&& { test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); }
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test test-oldest check bench docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.softde-demo
@@ -21,6 +23,11 @@ demo: $(VENV)/.softde-demo
 
 test: $(VENV)/.softde-test
 	$(BIN)/python -m pytest
+
+test-oldest:
+	mkdir -p build
+	$(PYTHON) tools/floors.py $(KEEP) > build/oldest.txt
+	$(MAKE) VENV=.cache/oldest VERSIONS=build/oldest.txt test
 
 check: $(VENV)/.softde-dev docs
 	$(BIN)/ruff check .
@@ -39,11 +46,11 @@ clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find softde tests benchmarks tools -name __pycache__ -prune -exec rm -rf {} +
 
-# One stamp per set of packages: nothing is reinstalled until pyproject.toml or constraints.txt changes.
+# One stamp per set of packages: nothing is reinstalled until pyproject.toml or the versions change.
 $(VENV)/.softde-demo: EXTRA =
 $(VENV)/.softde-test: EXTRA = [test]
 $(VENV)/.softde-dev:  EXTRA = [dev]
-$(VENV)/.softde-%: pyproject.toml constraints.txt
+$(VENV)/.softde-%: pyproject.toml $(VERSIONS)
 	@$(ENSURE_VENV)
 	@echo "Installing softde$(EXTRA) into $(VENV) (torch is large: minutes on the first run)"
 	@$(INSTALL) -e ".$(EXTRA)"

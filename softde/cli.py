@@ -6,15 +6,18 @@ import logging
 import os
 import sys
 import textwrap
+import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
+
+from softde.files import expanded
 
 if TYPE_CHECKING:
     from softde.align import Result
@@ -43,6 +46,12 @@ class Commands(TyperGroup):
             raise Interrupted("interrupted; the same command goes on from its last checkpoint, if it has one") from None
 
 
+def _path(text: str) -> Path:
+    if not text:
+        raise typer.BadParameter("expected a folder, got an empty text; '.' is this folder.")
+    return Path(text)
+
+
 app = typer.Typer(
     name="softde",
     cls=Commands,
@@ -64,6 +73,7 @@ Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a m
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: float32 on a CPU]")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. [default: cuda if there is one]")]
 Norm = Annotated[Literal["L1", "L2"], typer.Option(help="How errors over the factors make one loss.")]
+Placement = Literal["front", "after_bos", "system", "user_start", "late"]
 Orders = Annotated[
     Literal["both", "forward", "reversed"], typer.Option(help="How the options are listed; both are averaged.")
 ]
@@ -88,13 +98,14 @@ def softde(
 
 @app.command(epilog="Docs: docs/ in the repository.")
 def align(
+    context: typer.Context,
     region: Region,
     model: ModelOption = TINY,
     survey: SurveyOption = VSM,
     edition: Edition = None,
     placement: Annotated[
-        Literal["late", "front"] | None,
-        typer.Option(help="Soft tokens late in the user's turn, or in front of everything. [default: late]"),
+        Placement | None,
+        typer.Option(help="Where soft tokens stand: late (end of the user's text) costs least. [default: late]"),
     ] = None,
     num_virtual_tokens: Annotated[
         int | None, typer.Option(help="Length of the soft prompt. [default: 8, or that of --init-text]")
@@ -112,17 +123,19 @@ def align(
     dtype: Dtype = None,
     device: Device = None,
     revision: Revision = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/REGION]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/REGION]", parser=_path)] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with a run found there.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
 ) -> None:
     """Search a soft prompt under which the model answers like a region.
 
-    Ctrl-C ends cleanly with the best prompt so far; the same command goes on.
+    Ctrl-C ends cleanly with the best prompt so far; the same command goes on. Several processes share the work with
+    torchrun --nproc-per-node 2 -m softde align ...
 
     \b
     Example:  softde align "Saudi Arabia" --model tiny --budget 3200 --out runs/saudi-arabia
     """
+    quiet = quiet or _rank() > 0
     asked = _load_survey(survey)
     target = asked.target(region, edition)
     folder = _writable(out or Path("runs") / _slug(target.region))
@@ -130,7 +143,9 @@ def align(
     _check_tokens(num_virtual_tokens)
     if not quiet:
         _introduce(asked, target, edition)
-    lm = _load(model, dtype, device, revision, quiet)
+    from softde.parallel import local_device, ranks
+
+    lm = ranks().agree(lambda: _load(model, dtype, local_device(device), revision, quiet))
     space = _space(lm, init_text, num_virtual_tokens, placement)
     lm.plan(asked, None, space.placement, orders)  # refuses labels that are not one token before a folder is made
 
@@ -139,10 +154,12 @@ def align(
     result = search(lm, asked, target, space, engine, limit, seed, norm, None, orders, folder, resume, not quiet)
     if result.interrupted:
         raise _interrupted(result, folder)
+    if _rank() > 0:
+        return
     written = _write_peft(result, lm, folder)
     _show_result(result, lm, folder, norm, orders, quiet)
     if not quiet:
-        _next_steps(folder, target, model, survey, written)
+        _next_steps(context, folder, target, written)
 
 
 @app.command()
@@ -152,7 +169,7 @@ def compare(
         list[Path] | None, typer.Option("--prompt", help="A soft prompt's file or run folder; may be repeated.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model to ask. [default: the first prompt's, else tiny]")] = None,
-    survey: SurveyOption = VSM,
+    survey: Annotated[str | None, typer.Option(help="Survey to ask. [default: the first prompt's, else vsm13]")] = None,
     edition: Edition = None,
     norm: Norm = "L1",
     orders: Orders = "both",
@@ -165,17 +182,19 @@ def compare(
     \b
     Example:  softde compare "Saudi Arabia" --prompt runs/saudi-arabia/prompt.safetensors
     """
-    asked = _load_survey(survey)
+    prompts = {path: _read_prompt(path) for path in map(expanded, prompt or ())}
+    asked = _first_survey(prompts) if survey is None else _load_survey(survey)
     target = asked.target(region, edition)
-    prompts = {path: _read_prompt(path) for path in prompt or ()}
+    for path, made in prompts.items():
+        _note_another_survey(path, made, asked)
 
     from softde.baselines import persona
     from softde.compare import compare as administer_all
     from softde.condition import Condition
 
     conditions = [Condition(), persona(target.region)]
-    conditions += [Condition(_prompt_name(path), prompt=p) for path, p in prompts.items()]
-    lm = _load(model or next(map(_model_of, prompts.values()), TINY), dtype, device, revision)
+    conditions += [Condition(name=n, prompt=p) for n, p in zip(_prompt_names(prompts), prompts.values(), strict=True)]
+    lm = _load_recorded(model, list(prompts.values()), dtype, device, revision)
     print(administer_all(lm, asked, target, conditions, orders, norm))
 
 
@@ -193,15 +212,57 @@ def verify(
     \b
     Example:  softde verify runs/saudi-arabia/prompt.safetensors --model tiny
     """
-    prompt = _read_prompt(file)
-    asked = _recorded_survey(prompt, file) if survey is None else _load_survey(survey)
-    lm = _load(model or _model_of(prompt), dtype, device, revision)
+    prompt = _read_prompt(expanded(file))
 
+    from softde.verify import recorded
     from softde.verify import verify as ask_again
 
+    recorded(prompt)  # without a record, no survey or model helps
+    asked = _recorded_survey(prompt, file) if survey is None else _load_survey(survey)
+    lm = _load_recorded(model, [prompt], dtype, device, revision)
     outcome = ask_again(prompt, lm, asked)
     print(_filled(str(outcome)))
     return 0 if outcome.ok else 1
+
+
+@app.command("explain-plan")
+def explain_plan(
+    model: ModelOption = TINY,
+    survey: SurveyOption = VSM,
+    placement: Annotated[Placement | None, typer.Option(help="Where soft tokens stand. [default: late]")] = None,
+    num_virtual_tokens: Annotated[int, typer.Option(help="Length of the soft prompt.")] = 8,
+    population: Annotated[int, typer.Option(help="Candidates per generation.")] = 24,
+    orders: Orders = "both",
+    revision: Revision = None,
+) -> None:
+    """Show what a search would ask: tokens per generation, what is shared, and the work. Needs no weights.
+
+    \b
+    Example:  softde explain-plan --model meta-llama/Meta-Llama-3-8B-Instruct --placement front
+    """
+    from softde.lm.explain import Explanation, shape_of
+    from softde.lm.layout import make_plan
+    from softde.lm.loading import skeleton
+    from softde.lm.template import PLACEMENTS
+
+    asked = _load_survey(survey)
+    _check_tokens(num_virtual_tokens)
+    if population < 1:
+        raise ValueError(f"population: expected 1 or more candidates, got {population}")
+    frame, tokenizer = skeleton(model, revision)
+    shape = shape_of(frame)
+
+    def explained(name: str) -> Explanation:
+        return Explanation(make_plan(tokenizer, asked, None, name, orders), population, num_virtual_tokens, shape)
+
+    chosen = explained(placement or "late")
+    print(f"{chosen}\n\ntokens per generation by placement:")
+    for name in PLACEMENTS:
+        try:
+            tokens = f"{(chosen if name == chosen.plan.placement else explained(name)).needed:>12,}"
+        except ValueError as error:
+            tokens = f"{'none':>12}  {error}"
+        print(_filled(f"  {name:<10}{tokens}"))
 
 
 @app.command()
@@ -254,7 +315,7 @@ def _load_survey(name: str) -> Survey:
 
 def _writable(folder: Path) -> Path:
     """The folder, if it can be written to or made; nothing is made yet."""
-    folder = folder.expanduser()
+    folder = expanded(folder)
     nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     if not nearest.is_dir():
         raise ValueError(f"cannot write into {folder}: {nearest} is a file; choose another folder with --out")
@@ -287,6 +348,8 @@ def _check_tokens(num_virtual_tokens: int | None) -> None:
 def _read_prompt(path: Path) -> SoftPrompt:
     from softde.prompt import SoftPrompt
 
+    if (path / "adapter_config.json").is_file() and not (path / PROMPT_FILE).exists():
+        return SoftPrompt.from_peft(path)
     return SoftPrompt.load(path / PROMPT_FILE if path.is_dir() else path)
 
 
@@ -298,25 +361,54 @@ def _model_of(prompt: SoftPrompt) -> str:
     return str(name)
 
 
+def _made_with(prompt: SoftPrompt) -> dict[str, Any]:
+    """What a prompt says of the survey that it was made with."""
+    return dict(prompt.provenance.get("survey") or {})
+
+
 def _recorded_survey(prompt: SoftPrompt, path: Path) -> Survey:
     """The shipped survey that a prompt was made with."""
     from softde.surveys import shipped_surveys
 
-    name = str(prompt.provenance.get("survey", {}).get("id", "unknown"))
+    name = str(_made_with(prompt).get("id", "unknown"))
     if name.partition(":")[0] not in shipped_surveys():
         raise ValueError(f"{path} was made with survey {name!r}, which is not shipped; give its file with --survey")
     return _load_survey(name)
 
 
-def _prompt_name(path: Path) -> str:
-    """How a prompt is called in a table: by its file, or by its folder where the file has the usual name."""
-    named = path.absolute().parent if path.name == PROMPT_FILE else path
-    return named.name.removesuffix(".safetensors") or PROMPT_FILE
+def _first_survey(prompts: Mapping[Path, SoftPrompt]) -> Survey:
+    """The survey of the first prompt that knows its own."""
+    first = next((path for path, prompt in prompts.items() if _made_with(prompt).get("id")), None)
+    return _load_survey(VSM) if first is None else _recorded_survey(prompts[first], first)
+
+
+def _note_another_survey(path: Path, prompt: SoftPrompt, asked: Survey) -> None:
+    made = _made_with(prompt)
+    if made.get("digest") not in (None, asked.digest):
+        other = "another wording of survey" if made.get("id") == asked.id else "survey"
+        _say(f"softde: note: {path} was made with {other} {made.get('id')!r}; here it is asked {asked.id!r}")
+
+
+def _prompt_names(paths: Iterable[Path]) -> list[str]:
+    """How prompts are called in a table: by file, or folder where the file has the usual name, as short as it goes."""
+    files = [path.absolute() for path in paths]
+    places = [f.parts[1:-1] if f.name == PROMPT_FILE else (*f.parts[1:-1], f.stem) for f in files]
+
+    def name(place: tuple[str, ...]) -> str:
+        others = [other for other in places if other != place]
+        tails = ["/".join(place[-n:]) for n in range(1, len(place) + 1)]
+        return next((t for t in tails if all(not f"/{'/'.join(o)}".endswith(f"/{t}") for o in others)), tails[-1])
+
+    return [name(place) if place else PROMPT_FILE for place in places]
 
 
 def _slug(region: str) -> str:
-    words = "".join(c if c.isalnum() else " " for c in region.casefold()).split()
-    return "-".join(words)
+    """A region's name as a folder's; of a name without letters, the numbers of its characters."""
+    from softde.surveys.regions import is_letter
+
+    plain = unicodedata.normalize("NFC", region.casefold())
+    words = "".join(c if is_letter(c) else " " for c in plain).split()
+    return "-".join(words or (f"u{ord(c):x}" for c in region))
 
 
 # ---- the model and the search ----------------------------------------------------------------------------------------
@@ -328,6 +420,19 @@ def _load(model: str, dtype: str | None, device: str | None, revision: str | Non
     from softde.lm import LM
 
     return LM.from_pretrained(model, dtype, device, revision)
+
+
+def _load_recorded(
+    model: str | None, prompts: Sequence[SoftPrompt], dtype: str | None, device: str | None, revision: str | None
+) -> LM:
+    """The model asked for, or else the one that the first prompt names."""
+    name = model or next(map(_model_of, prompts), TINY)
+    try:
+        return _load(name, dtype, device, revision)
+    except ValueError as error:
+        if model or not prompts:
+            raise
+        raise ValueError(f"{error} [the prompt names model {name!r}; --model names another, or its place]") from None
 
 
 def _space(lm: LM, text: str | None, tokens: int | None, placement: str | None) -> PromptSpace:
@@ -376,22 +481,30 @@ def _write_peft(result: Result, lm: LM, folder: Path) -> bool:
     return True
 
 
-def _next_steps(folder: Path, target: Target, model: str, survey: str, peft: bool) -> None:
+def _next_steps(context: typer.Context, folder: Path, target: Target, peft: bool) -> None:
     prompt = quote(str(folder / PROMPT_FILE))
-    given = {"--model": model} if model != TINY else {}
-    given |= {"--survey": survey} if survey != VSM else {}
-    options = "".join(f" {name} {quote(value)}" for name, value in given.items())
     names = [PROMPT_FILE, *(["peft/"] if peft else []), "result.json", "comparison.md", "log.jsonl", "run.yaml"]
     print(f"\nfiles in {folder}: {', '.join(names)}\n\nnext:")
-    print(f"  softde verify {prompt}{options}")
-    print(f"  softde compare {quote(target.region)} --prompt {prompt}{options}")
+    print(f"  softde verify {prompt}{_given(context, 'verify')}")
+    print(f"  softde compare {quote(target.region)} --prompt {prompt}{_given(context, 'compare')}")
     if peft:
         print(f"  in Python: peft.PeftModel.from_pretrained(model, {str(folder / 'peft')!r})")
 
 
+def _given(context: Any, command: str) -> str:
+    """The options given on this command line that another command has too."""
+    known = {parameter.name for parameter in context.parent.command.commands[command].params}
+    words = [""]
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name).name == "COMMANDLINE"
+        if given and parameter.name in known and parameter.opts[0].startswith("--"):
+            words += [parameter.opts[0], quote(str(context.params[parameter.name]))]
+    return " ".join(words)
+
+
 def _interrupted(result: Result, folder: Path) -> Interrupted:
     if sys.stderr.isatty():
-        print(file=sys.stderr)  # ends the live line
+        _say("")  # ends the live line
     return Interrupted(
         f"interrupted after {result.evaluations} candidates at loss {result.plain_loss:.1f}; the best prompt so far is "
         f"{folder / PROMPT_FILE}, and the same command goes on from here"
@@ -409,7 +522,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, 2 after an error that the user can mend, 130 after Ctrl-C."""
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # no word on each of its retries; the failure itself is told
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin crawl on a machine in use
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = 1
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        if code and os.environ.get("WORLD_SIZE", "1") != "1":  # torchrun ends all ranks as soon as one has failed
+            from softde.parallel import ranks
+
+            ranks().leave()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -424,14 +545,24 @@ def run(arguments: Sequence[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 1
         except Interrupted as stop:
-            print(f"softde: {stop}", file=sys.stderr)
+            _say(f"softde: {stop}")
             return 130
         except Exception as error:
             message = _sentence(error)
             if message is None or debug:
                 raise
-            print(f"softde: error: {message}", file=sys.stderr)
+            _say(f"softde: error: {message}")
             return 2
+
+
+def _rank() -> int:
+    """Which of torchrun's processes this is; the first, and one on its own, is 0. Only that one prints and writes."""
+    return int(os.environ.get("RANK", "0")) if os.environ.get("WORLD_SIZE", "1") != "1" else 0
+
+
+def _say(text: str) -> None:
+    if _rank() == 0:
+        print(text, file=sys.stderr)
 
 
 def _sentence(error: Exception) -> str | None:
@@ -462,12 +593,18 @@ def _voice(debug: bool) -> Iterator[None]:
     log = logging.getLogger("softde")
     log.addHandler(handler)
 
+    handler.addFilter(lambda _: _rank() == 0)
+
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if debug or category.__module__.startswith("softde"):
-            print(f"softde: warning: {_line(str(message))}", file=sys.stderr)
+            _say(f"softde: warning: {_line(str(message))}")
 
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            Path(os.devnull).open("w") as nowhere,
+            redirect_stdout(nowhere if _rank() else sys.stdout),
+        ):
             warnings.simplefilter("default")
             warnings.showwarning = show
             yield

@@ -86,4 +86,4 @@ def test_constraints_pin_every_direct_dependency() -> None:
 def test_ci_runs_make_test() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert script.read_text(encoding="utf-8").splitlines()[-1] == "make test"
+    assert "make test" in script.read_text(encoding="utf-8").splitlines()

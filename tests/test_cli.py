@@ -6,6 +6,7 @@ import errno
 import inspect
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,7 +126,7 @@ def test_help_states_the_defaults_of_the_functions(softde: Call) -> None:
     assert f"Candidates per generation. [default: {OPTIMIZER.population_size}]" in text
     assert f"name of a DE strategy. [default: {OPTIMIZER.strategy}]" in text
     assert f"Length of the soft prompt. [default: {space['num_virtual_tokens'].default}, or" in text
-    assert f"in front of everything. [default: {space['placement'].default}]" in text
+    assert f"costs least. [default: {space['placement'].default}]" in text
 
 
 def test_surveys(softde: Call) -> None:
@@ -218,6 +219,94 @@ def test_compare_and_verify_take_a_run(softde: Call, small: tuple[object, ...], 
     assert out.startswith("verified: 2 items")
 
 
+def test_the_next_commands_ask_what_the_run_asked(softde: Call, model: Path, tmp_path: Path) -> None:
+    survey = tmp_path / "two editions.toml"
+    older = '[[published]]\nedition = "2012"\nsource = "made up"\nscores = { Italy = { TEA = 20 } }\n'
+    survey.write_text(SURVEY.replace("[[published]]", f"{older}[[published]]"))
+    options = ("--edition", 2012, "--norm", "L2", "--orders", "forward", "--dtype", "float32", "--device", "cpu")
+    small = ("--model", model, "--survey", survey, "--population", 4, "--budget", 8)
+    code, out, _ = softde("align", "Italy", *small, *options, "--out", "a run")
+    assert code == 0
+    row = re.search(r"^soft prompt +(.*)$", out, re.MULTILINE)
+    commands = [shlex.split(line) for line in re.findall(r"^  softde (.*)$", out, re.MULTILINE)]
+    assert row and [c[0] for c in commands] == ["verify", "compare"]
+    assert "--norm" not in commands[0] and "--budget" not in commands[1]
+    assert softde(*commands[0])[0] == 0
+    code, again, _ = softde(*commands[1])
+    assert code == 0
+    assert re.search(rf"^a run +{row[1]}$", again, re.MULTILINE)
+
+
+def test_a_tilde_that_the_shell_leaves_alone(
+    softde: Call, small: tuple[object, ...], tea: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (home / "tea.toml").write_bytes(tea.read_bytes())
+    assert softde("regions", "--survey=~/tea.toml")[0] == 0
+    assert softde("align", "Italy", *small, "--out=~/r")[0] == 0
+    code, out, _ = softde("compare", "Italy", "--survey=~/tea.toml", "--prompt=~/r")
+    assert code == 0 and re.search("^r  ", out, re.MULTILINE)
+    assert softde("verify", "--survey=~/tea.toml", "~/r")[0] == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["home"]
+
+
+def test_the_peft_folder_of_a_run_is_read(softde: Call, small: tuple[object, ...], tea: Path) -> None:
+    softde("align", "Ireland", *small)
+    code, out, _ = softde("verify", "runs/ireland/peft", "--survey", tea)
+    assert code == 0 and out.startswith("verified: 2 items")
+    prompts = ("--prompt", "runs/ireland", "--prompt", "runs/ireland/peft")
+    code, out, _ = softde("compare", "Ireland", "--survey", tea, *prompts)
+    rows = dict(re.findall(r"^(ireland|peft) +(.*)$", out, re.MULTILINE))
+    assert code == 0 and rows["ireland"] == rows["peft"]
+
+
+def test_compare_asks_the_survey_of_the_prompt(
+    softde: Call, refused: Callable[..., str], small: tuple[object, ...], tea: Path, model: Path
+) -> None:
+    softde("align", "Italy", *small)
+    for region in ("Italy", "Atlantis"):
+        message = refused("compare", region, "--prompt", "runs/italy")
+        assert message == "runs/italy was made with survey 'tea', which is not shipped; give its file with --survey"
+    code, out, err = softde("compare", "Italy", "--prompt", "runs/italy", "--survey", "vsm13")
+    assert code == 0 and "survey vsm13" in out
+    assert "softde: note: runs/italy was made with survey 'tea'; here it is asked 'vsm13'" in err
+    code, _, err = softde("compare", "Italy", "--prompt", "runs/italy", "--survey", tea)
+    assert code == 0 and "note" not in err
+
+    cat = {"survey": {"id": "vsm13:cat_35_25"}, "model": str(model)}
+    SoftPrompt.load("runs/italy/prompt.safetensors").with_provenance(cat).save("cat.safetensors")
+    code, out, _ = softde("compare", "Italy", "--prompt", "cat.safetensors")
+    assert code == 0 and "survey vsm13:cat_35_25" in " ".join(out.split())
+
+
+def test_prompts_are_named_by_the_shortest_path_that_tells_them_apart() -> None:
+    from softde.cli import _prompt_names
+
+    def names(*paths: str) -> list[str]:
+        return _prompt_names(map(Path, paths))
+
+    assert names("runs/a/india", "runs/b/india") == ["a/india", "b/india"]
+    assert names("runs/a/india/prompt.safetensors", "runs/b.safetensors") == ["india", "b"]
+    assert names("/x/india", "/y/x/india") == ["/x/india".strip("/"), "y/x/india"]
+    assert names("runs/a", "runs/a/prompt.safetensors") == ["a", "a"]  # one and the same
+    assert names("/prompt.safetensors") == ["prompt.safetensors"]
+
+
+def test_a_region_without_letters_has_a_folder_of_its_own(softde: Call, small: tuple[object, ...], tea: Path) -> None:
+    tea_for_two = tea.read_text().replace("Ireland = ", '"☕" = ')
+    Path("two.toml").write_text(tea_for_two)
+    code, _, _ = softde("align", "☕", *small, "--survey", "two.toml")
+    assert code == 0
+    assert [entry.name for entry in Path("runs").iterdir()] == ["u2615"]
+
+    from softde.cli import _slug
+
+    assert len({_slug(name) for name in ("भारत की", "भारत का", "🍵", "☕", "Côte d'Ivoire")}) == 5
+    assert _slug("Côte d'Ivoire") == _slug("Co\u0302te d'Ivoire") == "côte-d-ivoire"
+
+
 def test_verify_says_when_the_answers_changed(
     softde: Call, small: tuple[object, ...], tea: Path, tmp_path: Path
 ) -> None:
@@ -263,7 +352,9 @@ def test_unknown_words(refused: Callable[..., str]) -> None:
     assert "cannot read 'no.toml'" in refused("regions", "--survey", "no.toml")
     assert "Missing argument" in refused("align")
     assert "nothing" in refused("nothing")
-    assert "'late', 'front'" in refused("align", "Saudi Arabia", "--placement", "middle")
+    assert "'front', 'after_bos', 'system', 'user_start', 'late'" in refused(
+        "align", "Saudi Arabia", "--placement", "middle"
+    )
     assert "de" in refused("align", "Saudi Arabia", "--optimizer", "sgd")
     assert "--populatoin" in refused("align", "Saudi Arabia", "--populatoin", "3")
 
@@ -332,11 +423,30 @@ def test_prompt_files(refused: Callable[..., str], tmp_path: Path, model: Path) 
     assert "there is no file" in refused("verify", tmp_path / "none.safetensors")
     assert "there is no file" in refused("verify", tmp_path)  # a folder that is no run
     assert "7 numbers wide" in refused(*compare, whole, model_loaded=True)
+    assert "no verification record, so there is nothing to compare with" in refused("verify", whole)
+    record = {"verification": {"items": ["t1"], "logprobs": [[0.0]]}}
+    SoftPrompt(torch.ones(4, 7), "late", record).save(whole)
     assert "which is not shipped; give its file with --survey" in refused("verify", whole)
     assert "name one with --model" in refused("verify", whole, "--survey", "vsm13")
 
 
+def test_a_model_folder_that_has_moved(
+    softde: Call, small: tuple[object, ...], tea: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("m 2").symlink_to(model)
+    softde("align", "Ireland", *small, "--model", "m 2")
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    for words in (("verify", "../runs/ireland"), ("compare", "Ireland", "--prompt", "../runs/ireland")):
+        code, _, err = softde(*words, "--survey", tea)
+        assert code == 2
+        assert "[the prompt names model 'm 2'; --model names another, or its place]" in err
+    assert softde("verify", "../runs/ireland", "--survey", tea, "--model", "../m 2")[0] == 0
+    assert "the prompt names" not in softde("verify", "../runs/ireland", "--survey", tea, "--model", "m 3")[2]
+
+
 def test_output_folders(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "expected a folder, got an empty text" in refused("align", "Saudi Arabia", "--out", "")
     (tmp_path / "file").touch()
     for out in ("file", "file/below/it"):
         message = refused("align", "Saudi Arabia", "--out", out)
