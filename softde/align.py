@@ -46,7 +46,8 @@ class Result:
     loss : of the best candidate as the search scored it. plain_loss : the same prompt, asked one question at a time.
     scores, unprompted_scores : (factors,). option_mass : under the prompt, mean over items. trajectory : one dict per
     generation. wall_seconds : over all sessions of a resumed run. forward_tokens : pushed through the model's layers by
-    the search. interrupted : ended by Ctrl-C; the same call goes on.
+    the search. engine : how questions were asked at the end (path, candidates per forward, what did not go as planned).
+    interrupted : ended by Ctrl-C; the same call goes on.
     """
 
     prompt: SoftPrompt
@@ -64,6 +65,7 @@ class Result:
     seed: int
     wall_seconds: float
     forward_tokens: int
+    engine: Mapping[str, Any]
 
     @property
     def interrupted(self) -> bool:
@@ -91,6 +93,7 @@ class Result:
             "seed": self.seed,
             "wall_seconds": round(self.wall_seconds, 3),
             "forward_tokens": self.forward_tokens,
+            "engine": self.engine,
         }
 
 
@@ -273,7 +276,7 @@ class Run:
         result = Result(
             prompt, loss.survey, loss.target, state.best_loss, float(plain.losses[0]), float(unprompted.losses[0]),
             plain.scores[0], unprompted.scores[0], float(plain.option_mass[0]), trajectory, reason, state.evaluations,
-            self.seed, seconds, tokens,
+            self.seed, seconds, tokens, loss.lm.engine.record(loss.plan, loss.space.num_virtual_tokens),
         )  # fmt: skip
         if self.folder is not None and self.ranks.first:
             prompt.save(self.folder / "prompt.safetensors")

@@ -512,7 +512,7 @@ def _cut(
     context = max(q.length for q in questions) + soft
     fed = [len(q.suffix_ids) + soft for q in questions]
     row = _row_bytes(network, max(fed), context, 1) + copies * _row_bytes(network, new, context + new, kept)
-    size = max(1, int(engine.memory_budget // (row * group)))
+    size = max(1, int((engine.memory * engine.group_size) // (row * group)))
     chunks: list[list[int]] = []
     for i in sorted(range(len(questions)), key=lambda i: (fed[i], questions[i].length)):
         if not chunks or len(chunks[-1]) == size or fed[i] > PADDING_SLACK * fed[chunks[-1][0]]:
@@ -525,7 +525,7 @@ def _copies(engine: Engine, network: Network, questions: Sequence[Question], pro
     """Respondents of one row whose keys and values fit beside each other."""
     context = max(q.length for q in questions) + prompts.shape[1]
     group = engine.group_size if prompts.shape[1] else 1
-    return max(1, int(engine.memory_budget // (2 * group * _row_bytes(network, 1, context + steps, 1))))
+    return max(1, int((engine.memory * engine.group_size) // (2 * group * _row_bytes(network, 1, context + steps, 1))))
 
 
 def _row_bytes(network: Network, new: int, total: int, kept: int) -> int:

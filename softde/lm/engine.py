@@ -18,12 +18,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from softde.lm.compiling import compile_if_faster
 from softde.lm.layout import Plan
 from softde.lm.network import KeysValues, Network
 from softde.lm.paths import PATHS, Chunk, Fits, prefix_of, stem_of
 
-GROUP_SIZE = 4  # candidates per forward; on a CPU 1 to 8 cost the same, and a lone candidate is padded to a whole group
-MEMORY_BUDGET = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}  # bytes of expanded cache and activations per forward
+# Candidates per forward: on a CPU 1 to 8 cost the same, on a GPU a forward needs a thousand tokens to keep it busy.
+GROUP_SIZE = {"cpu": 4, "cuda": 16}
+MEMORY = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}  # bytes per candidate of a group, for keys, values and activations
 CACHED_PLANS = 2
 TRIED = 4  # soft tokens of the two candidates on which a path is checked
 UNREAD = -1e9  # stands for an option that an item does not have while logs are summed; finite, so gradients stay finite
@@ -66,13 +68,15 @@ class Ready:
 class Engine:
     """One frozen model, its cached prefixes, and which paths have passed their check."""
 
-    def __init__(self, model: Any, group_size: int = GROUP_SIZE, memory_budget: int | None = None) -> None:
-        if group_size < 1:
+    def __init__(self, model: Any, group_size: int | None = None, compiles: bool = False) -> None:
+        if group_size is not None and group_size < 1:
             raise ValueError(f"group_size: expected 1 or more candidates per forward, got {group_size}")
         self.model = model
         self.network = Network(model)
-        self.group_size = group_size
-        self.memory_budget = memory_budget or MEMORY_BUDGET.get(self.device.type, MEMORY_BUDGET["cpu"])
+        self.memory = MEMORY.get(self.device.type, MEMORY["cpu"])
+        self.group_size = group_size or self._groups_that_fit()
+        self.notes: list[str] = []  # what did not go as planned, in words, once each
+        self._compiles = compiles
         self._ready: OrderedDict[tuple[Any, ...], Ready] = OrderedDict()
         # (path, with a stem, with a prefix, padded) → the longest question it was checked on, infinite if it failed
         self._checked: dict[tuple[str, bool, bool, bool], float] = {}
@@ -129,6 +133,10 @@ class Engine:
                 return name
         return "plain"
 
+    def record(self, plan: Plan, tokens: int) -> dict[str, Any]:
+        """How a plan is asked here, as plain values: path, candidates per forward, and what did not go as planned."""
+        return {"path": self.path(plan, tokens), "group_size": self.group_size, "notes": list(self.notes)}
+
     # -- asking
 
     def _ask(
@@ -145,14 +153,23 @@ class Engine:
         raw = torch.full((n, len(plan.questions), width), math.nan, device=self.device)
         asked = torch.zeros((n, len(plan.questions)), dtype=torch.bool, device=self.device)
         alive = torch.arange(n, device=self.device)
+
+        def ask(chunk: Chunk, index: Tensor) -> Tensor:
+            stem = stems.rows(index).after(ready.prefix) if stems else None
+            logits = chunk.ask(self.network, prompts.index_select(0, index), stem)
+            return option_logprobs(logits, option_index(plan, chunk.questions, width, self.device))
+
+        if self._compiles and path != "plain" and plan.digest:
+            self._compiles = False
+            largest = max((c for block in ready.chunks for c in block), key=lambda c: c.tokens)
+            index, _ = next(constant_groups(alive, group))
+            tolerance = TOLERANCE.get(self.dtype, HALF_TOLERANCE)
+            self._note(compile_if_faster(self.network, lambda: ask(largest, index), tolerance))
         for block in order:
             for chunk in ready.chunks[block]:
-                options = option_index(plan, chunk.questions, width, self.device)
                 columns = torch.tensor(chunk.questions, device=self.device)
                 for index, real in constant_groups(alive, group):
-                    stem = stems.rows(index).after(ready.prefix) if stems else None
-                    logits = chunk.ask(self.network, prompts.index_select(0, index), stem)
-                    answer = option_logprobs(logits, options)
+                    answer = ask(chunk, index)
                     raw[index[:real, None], columns] = answer[:real].to(self.device)
                     asked[index[:real, None], columns] = True
                     ledger += real * chunk.tokens
@@ -179,7 +196,7 @@ class Engine:
 
     def _prepared(self, path: str, plan: Plan, tokens: int, group: int) -> Ready:
         """The plan's chunks; those of a whole plan are kept for the next call."""
-        key = (path, plan.digest, tokens, group, self.memory_budget)
+        key = (path, plan.digest, tokens, group, self.memory)
         if key in self._ready:
             self._ready.move_to_end(key)
             return self._ready[key]
@@ -213,16 +230,29 @@ class Engine:
         def fits(new: int, cached: int) -> int:
             row = 24 * new * width + (2 * per_token * (cached + new) if cached else 0)
             row += 12 * config.vocab_size  # logits and their float32 copies
-            return int(self.memory_budget // (row * group))
+            return int(self.memory * self.group_size // (row * group))
 
         return fits
+
+    def _groups_that_fit(self) -> int:
+        """Candidates per forward: what keeps the device busy, halved until it takes at most half the free memory."""
+        size = GROUP_SIZE.get(self.device.type, GROUP_SIZE["cpu"])
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            while size > 1 and size * self.memory > free / 2:
+                size //= 2
+        return size
 
     # -- trust and memory
 
     def _trusted(self, path: str, plan: Plan) -> bool:
         """Has the path passed its check on questions as long as these, with padding if these are padded?"""
         lengths = [q.length for q in plan.questions]
-        pieces = [p for b in plan.blocks for p in PATHS[path].pieces(self.network, plan, b, TRIED, self._fits(TRIED))]
+        pieces = [
+            p
+            for b in plan.blocks
+            for p in PATHS[path].pieces(self.network, plan, b, TRIED, self._fits(self.group_size))
+        ]
         piece = sorted(
             max(pieces, key=lambda p: max(lengths[i] for i in p) - min(lengths[i] for i in p)), key=lengths.__getitem__
         )
@@ -254,21 +284,29 @@ class Engine:
                 same, error, reason = False, math.inf, f"fails ({type(failure).__name__}: {failure})"
         passed = same and error <= TOLERANCE.get(self.dtype, HALF_TOLERANCE)
         if not passed:
-            _log.warning("the %s path %s on %s; using a slower one", path, reason, type(self.model).__name__)
+            self._note(f"the {path} path {reason} on {type(self.model).__name__}; using a slower one")
         return passed
 
+    def _note(self, message: str) -> None:
+        """Say something once, and keep it for the record."""
+        if message not in self.notes:
+            self.notes.append(message)
+            _log.warning(message)
+
     def _shrink(self, error: Exception) -> None:
-        """Half the candidates and half the memory per forward, or one sentence when nothing is left to halve."""
+        """Half the candidates per forward, then fewer questions, or one sentence when nothing is left to halve."""
         self._ready.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if self.group_size == 1 and self.memory_budget < 2**20:
+        if self.group_size == 1 and self.memory < 2**20:
             raise ValueError(
                 f"out of memory on {self.device} with one candidate and one question per forward; "
                 "use a smaller model, dtype='bfloat16', or a device with more memory"
             ) from error
-        self.group_size, self.memory_budget = max(1, self.group_size // 2), self.memory_budget // 2
-        _log.warning("out of memory on %s: continuing with groups of %d candidates", self.device, self.group_size)
+        if self.group_size == 1:
+            self.memory //= 2
+        self.group_size = max(1, self.group_size // 2)
+        self._note(f"out of memory on {self.device}: continuing with groups of {self.group_size} candidates")
 
     def _checked_prompts(self, plan: Plan, prompts: Tensor | None) -> Tensor:
         hidden = self.network.hidden

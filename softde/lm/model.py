@@ -16,7 +16,7 @@ from torch import Tensor
 
 from softde.checks import check_loaded
 from softde.lm.compat import embed
-from softde.lm.engine import GROUP_SIZE, Engine, OptionLogprobs, Survives
+from softde.lm.engine import Engine, OptionLogprobs, Survives
 from softde.lm.layout import Plan, make_plan
 from softde.surveys import Survey
 
@@ -33,16 +33,17 @@ class LM:
     the label after "Answer:" with its space (" 1"). These are different tokens.
 
     model, tokenizer : as Hugging Face loads them. name, revision : where they came from. group_size : candidates per
-    forward; it changes the last bits of bfloat16 results, so it belongs in a run's record (`engine.group_size` after an
-    out-of-memory). memory_budget : bytes per forward beside the model, default 64 MiB on CPU, 4 GiB on CUDA.
+    forward, default 4 on a CPU and up to 16 on a GPU, as free memory allows (64 and 256 MiB per candidate); it changes
+    the last bits of bfloat16 results, so a run records it (`engine.group_size` after an out-of-memory). compiles : try
+    `torch.compile` on the first forwards, and keep it where it is right and faster.
     """
 
     model: Any
     tokenizer: Any = None
     name: str = ""
     revision: str | None = None
-    group_size: int = GROUP_SIZE
-    memory_budget: int | None = None
+    group_size: int | None = None
+    compiles: bool = False
     _plans: dict[tuple[str, str | None, str, str], Plan] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -56,8 +57,9 @@ class LM:
         dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
         revision: str | None = None,
-        group_size: int = GROUP_SIZE,
+        group_size: int | None = None,
         quantization: Any = None,
+        compiles: bool = False,
     ) -> LM:
         """Load "tiny" (embedded), a folder, or a model of the Hugging Face Hub.
 
@@ -76,7 +78,7 @@ class LM:
         from softde.lm.loading import load
 
         model, tokenizer, name, found = load(name_or_path, dtype, device, revision, quantization)
-        return cls(model, tokenizer, name, found, group_size)
+        return cls(model, tokenizer, name, found, group_size, compiles)
 
     @property
     def is_tiny(self) -> bool:
@@ -101,7 +103,7 @@ class LM:
     @cached_property
     def engine(self) -> Engine:
         """Runs the plans; holds cached prefixes."""
-        return Engine(self.model, self.group_size, self.memory_budget)
+        return Engine(self.model, self.group_size, self.compiles)
 
     def plan(self, survey: Survey, system: str | None = None, placement: str = "late", orders: str = "both") -> Plan:
         """The survey as token ids.

@@ -36,7 +36,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., LM]:
     def build(
         architecture: str = "llama", template: str | None = tiny_random.LLAMA3_TEMPLATE, **settings: object
     ) -> LM:
-        own = {k: settings.pop(k) for k in ("dtype", "group_size", "device") if k in settings}
+        own = {k: settings.pop(k) for k in ("dtype", "group_size", "device", "compiles") if k in settings}
         key = f"{architecture} {template} {settings}"
         if key not in folders:
             folder = tmp_path_factory.mktemp("model")

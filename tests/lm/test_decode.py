@@ -188,7 +188,7 @@ def test_unprompted(lm, survey, placement):
 
 def test_small_memory_budgets_cut_questions_and_respondents_and_change_nothing(load, survey, soft):
     lm, frugal = load(), load()
-    frugal.engine.memory_budget = 1
+    frugal.engine.memory = 1
     plan = lm.plan(survey, placement="front")
     choice = Choice(1.0, torch.rand(6, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2)))
     a, b = (generate(m.engine, plan.questions, soft, choice, 3, STOP) for m in (lm, frugal))

@@ -135,7 +135,7 @@ def test_old_prefixes_are_dropped(load, survey, prompts):
 
 def test_small_memory_budgets_cut_the_questions_and_change_nothing(load, survey, prompts):
     lm, frugal = load(), load()
-    frugal.engine.memory_budget = 1
+    frugal.engine.memory = 1
     for placement in ("front", "late"):
         plan = lm.plan(survey, placement=placement)
         a, b = lm.option_logprobs(plan, prompts), frugal.option_logprobs(plan, prompts)
