@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import inspect
 import json
 import statistics
 import sys
@@ -39,6 +38,8 @@ SYSTEM = (
     "You take part in a survey about values at work. Choose the answer that fits you best. There are no right or wrong "
     "answers."
 )
+# The textbook's differential evolution; the settings of Masoud et al. (arXiv 2503.16094) are not known to us.
+TEXTBOOK = softde.DE(population_size=32, strategy="rand1bin", F=0.5, CR=0.9)
 AHEAD = "front"  # where people put soft tokens today, and PEFT's only place
 
 
@@ -120,8 +121,7 @@ class Duel:
 
     def staged(self) -> Evaluation:
         """With the bound of the parents' losses."""
-        bounded: dict[str, Any] = {"bound": self.parents}
-        return self.loss(self.trials, **bounded)
+        return self.loss(self.trials, bound=self.parents)
 
     def check(self) -> dict[str, Any]:
         """Against full losses: is the selection the same, and what survives?"""
@@ -144,8 +144,7 @@ def duel(lm: softde.LM, survey: softde.Survey, options: argparse.Namespace) -> D
     state = optimizer.init(space.sample(options.population, generator_for(0, 0)))
     for _ in range(options.generations):
         candidates, asked = optimizer.ask(state, generator_for(0, state.generation))
-        bounded: dict[str, Any] = {"bound": optimizer.bound(asked)}
-        state, _ = optimizer.tell(asked, candidates, loss(candidates, **bounded).losses)
+        state, _ = optimizer.tell(asked, candidates, loss(candidates, bound=optimizer.bound(asked)).losses)
     trials, asked = optimizer.ask(state, generator_for(0, state.generation))
     return Duel(loss, trials, optimizer.bound(asked), state.generation)
 
@@ -231,25 +230,31 @@ def float32_errors(lm: softde.LM, plans: Mapping[str, Plan], few: Tensor) -> dic
 
 
 def saved_by_rejection(generations: int) -> dict[str, Any]:
-    """Tokens of a whole run on the embedded model, with and without early rejection."""
+    """Tokens of whole runs on the embedded model, with and without early rejection."""
     lm, survey = softde.LM.from_pretrained("tiny", device="cpu"), softde.load_survey("vsm13")
     target = survey.target("Saudi Arabia", edition="2023")
-    results = {}
-    for early in (False, True):
-        say(f"{generations} generations on tiny, early rejection {'on' if early else 'off'}")
-        switch: dict[str, Any] = {"early_rejection": early}
-        results[early] = softde.align(
-            lm, survey, target, softde.PromptSpace.random(lm), budget=generations * OPTIMIZER.population_size,
-            seed=0, progress=False, **switch,
-        )  # fmt: skip
-    off, on = results[False], results[True]
-    return {
-        "run_generations": generations,
-        "run_tokens": [off.forward_tokens, on.forward_tokens],
-        "run_seconds": [off.wall_seconds, on.wall_seconds],
-        "saved": 1 - on.forward_tokens / off.forward_tokens,
-        "same_prompt": off.loss == on.loss and torch.equal(off.prompt.embeddings, on.prompt.embeddings),
-    }
+    runs = []
+    for name, optimizer in {"rand1bin": TEXTBOOK, "align's default": OPTIMIZER}.items():
+        results = {}
+        for early in (False, True):
+            say(f"{generations} generations on tiny, {name}, early rejection {'on' if early else 'off'}")
+            results[early] = softde.align(
+                lm, survey, target, softde.PromptSpace.random(lm), optimizer, generations * optimizer.population_size,
+                seed=0, progress=False, early_rejection=early,
+            )  # fmt: skip
+        off, on = results[False], results[True]
+        runs.append(
+            {
+                "optimizer": name,
+                "population": optimizer.population_size,
+                "generations": generations,
+                "tokens": [off.forward_tokens, on.forward_tokens],
+                "seconds": [off.wall_seconds, on.wall_seconds],
+                "saved": 1 - on.forward_tokens / off.forward_tokens,
+                "same_prompt": off.loss == on.loss and torch.equal(off.prompt.embeddings, on.prompt.embeddings),
+            }
+        )
+    return {"runs": runs, "saved": runs[0]["saved"]}
 
 
 # ---- command line ----------------------------------------------------------------------------------------------------
@@ -287,11 +292,6 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def offers(function: Callable[..., Any], parameter: str) -> bool:
-    """Does this version of softde have it?"""
-    return parameter in inspect.signature(function).parameters
-
-
 def main(given: Sequence[str] | None = None) -> int:
     """Measure, print, judge."""
     options = arguments(given)
@@ -305,21 +305,20 @@ def main(given: Sequence[str] | None = None) -> int:
     one_group = lm.engine.group_size if lm.device.type == "cpu" else options.population
     few, some = prompts[: options.candidates_slow], prompts[: options.candidates_ours or one_group]
 
-    staged = offers(softde.AlignmentLoss.__call__, "bound")
-    whole_runs = saved_by_rejection(options.run_generations) if options.run_generations and staged else {}
+    whole_runs = saved_by_rejection(options.run_generations) if options.run_generations else {}
     say("reference")
     references = references_of(lm, plans, few)
     rows = todays_ways(lm, plans[AHEAD], few)
     model_bytes = measuring.held(lm.device)
     rows += [our_way(lm, plan, prompts if name == "late" else some) for name, plan in plans.items()]
-    fight = duel(lm, survey, options) if staged else None
-    rows += [fight.way()] if fight else []
+    fight = duel(lm, survey, options)
+    rows.append(fight.way())
     seen, yard = measure(rows, references, lm, plans, model_bytes, options)
 
     facts = {
         **setting(lm, plans, options),
         **left_padded(lm, plans, few, references),
-        **(fight.check() if fight else {}),
+        **fight.check(),
         **whole_runs,
     }
     for row in rows:
@@ -378,17 +377,15 @@ def show(facts: Mapping[str, Any], lines: Mapping[str, Mapping[str, Any]], yard:
         print(f"Matmul: {yard.flops / 1e12:.0f} TFLOP/s, {measuring.MATMUL}³, bfloat16.")
         print("Max error in float32: " + ", ".join(f"{k} {shown(v['float32_error'])}" for k, v in lines.items()) + ".")
     print(f"PEFT padded on the left, not on the right: max error {facts['peft_left_padded_error']:.1e}.")
-    if "survivors" in facts:
+    print(
+        f"Early rejection: trials of generation {facts['generation']} of a search; {facts['survivors']} survive, "
+        f"{facts['selected_otherwise']} are selected otherwise, survivors' losses differ by {facts['loss_error']:.1e}."
+    )
+    for run in facts.get("runs", ()):
         print(
-            f"Early rejection: trials of generation {facts['generation']} of a search; {facts['survivors']} survive, "
-            f"{facts['selected_otherwise']} are selected otherwise, survivors' losses differ by "
-            f"{facts['loss_error']:.1e}."
-        )
-    if "saved" in facts:
-        print(
-            f"Early rejection over {facts['run_generations']} generations on tiny: {facts['saved']:.1%} of the tokens "
-            f"saved, {facts['run_seconds'][0]:.0f} s → {facts['run_seconds'][1]:.0f} s, "
-            f"{'the same prompt' if facts['same_prompt'] else 'ANOTHER PROMPT'}."
+            f"Early rejection over {run['generations']} generations on tiny, {run['optimizer']}, population "
+            f"{run['population']}: {run['saved']:.1%} of the tokens saved, {run['seconds'][0]:.0f} s → "
+            f"{run['seconds'][1]:.0f} s, {'the same prompt' if run['same_prompt'] else 'ANOTHER PROMPT'}."
         )
 
 
