@@ -73,6 +73,7 @@ class Engine:
             raise ValueError(f"group_size: expected 1 or more candidates per forward, got {group_size}")
         self.model = model
         self.network = Network(model)
+        self.fast = self.network  # what answers chunks: the same, or a compiled form of it
         self.memory = MEMORY.get(self.device.type, MEMORY["cpu"])
         self.group_size = group_size or self._groups_that_fit()
         self.notes: list[str] = []  # what did not go as planned, in words, once each
@@ -120,10 +121,14 @@ class Engine:
                 with torch.enable_grad() if grad else torch.inference_mode():
                     path = "plain" if plain else self.path(plan, prompts.shape[1])
                     return self._ask(path, plan, prompts, blocks, survives)
-            except RuntimeError as error:
-                if not out_of_memory(error):
+            except Exception as error:
+                if isinstance(error, RuntimeError) and out_of_memory(error):
+                    self._shrink(error)
+                elif self.fast is not self.network:  # a compiler that fails on later shapes
+                    self.fast = self.network
+                    self._note(f"the compiled model fails ({type(error).__name__}); going on without torch.compile")
+                else:
                     raise
-                self._shrink(error)
 
     def path(self, plan: Plan, tokens: int = 1) -> str:
         """The first path that agrees with the plain one, of those that can ask this plan."""
@@ -154,22 +159,25 @@ class Engine:
         asked = torch.zeros((n, len(plan.questions)), dtype=torch.bool, device=self.device)
         alive = torch.arange(n, device=self.device)
 
-        def ask(chunk: Chunk, index: Tensor) -> Tensor:
+        def ask(network: Network, chunk: Chunk, index: Tensor) -> Tensor:
             stem = stems.rows(index).after(ready.prefix) if stems else None
-            logits = chunk.ask(self.network, prompts.index_select(0, index), stem)
+            logits = chunk.ask(network, prompts.index_select(0, index), stem)
             return option_logprobs(logits, option_index(plan, chunk.questions, width, self.device))
 
-        if self._compiles and path != "plain" and plan.digest:
+        fast = path != "plain" and not torch.is_grad_enabled()
+        if self._compiles and fast and plan.digest:
             self._compiles = False
             largest = max((c for block in ready.chunks for c in block), key=lambda c: c.tokens)
             index, _ = next(constant_groups(alive, group))
             tolerance = TOLERANCE.get(self.dtype, HALF_TOLERANCE)
-            self._note(compile_if_faster(self.network, lambda: ask(largest, index), tolerance))
+            self.fast, found = compile_if_faster(self.network, lambda network: ask(network, largest, index), tolerance)
+            self._note(found)
+        network = self.fast if fast else self.network
         for block in order:
             for chunk in ready.chunks[block]:
                 columns = torch.tensor(chunk.questions, device=self.device)
                 for index, real in constant_groups(alive, group):
-                    answer = ask(chunk, index)
+                    answer = ask(network, chunk, index)
                     raw[index[:real, None], columns] = answer[:real].to(self.device)
                     asked[index[:real, None], columns] = True
                     ledger += real * chunk.tokens
