@@ -26,8 +26,13 @@ class KeysValues:
         return int(self.layers[0][1].shape[-2])
 
     def rows(self, index: Tensor) -> KeysValues:
-        """Some rows, in a new order."""
-        return KeysValues(tuple((i, k.index_select(0, index), v.index_select(0, index)) for i, k, v in self.layers))
+        """Some rows, in a new order; layers may be on several devices."""
+        return KeysValues(
+            tuple(
+                (i, k.index_select(0, index.to(k.device)), v.index_select(0, index.to(v.device)))
+                for i, k, v in self.layers
+            )
+        )
 
     def repeated(self, times: int) -> KeysValues:
         """Each row several times in succession."""

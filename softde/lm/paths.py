@@ -25,7 +25,7 @@ from softde.lm.layout import Node, Plan
 from softde.lm.network import KeysValues, Network, filled_cache
 
 PADDING_SLACK = 1.03  # longest over shortest row of a padded forward, so that padding stays below 3 %
-
+PACKED = 1024  # tokens of a packed row at most: attention looks at all pairs of them, also at those the mask hides
 
 Fits = Callable[[int, int], int]  # (new, cached) tokens of a row → rows per candidate that fit into one forward
 
@@ -74,7 +74,8 @@ class Packed:
         parts = 1
         while True:
             pieces = split(plan, block, parts)
-            if parts >= len(block) or all(fits(size(plan.tree(piece)), context) for piece in pieces):
+            sizes = [size(plan.tree(piece)) for piece in pieces]
+            if parts >= len(block) or all(s <= PACKED and fits(s, context) for s in sizes):
                 return pieces
             parts += 1
 

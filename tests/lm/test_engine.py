@@ -11,8 +11,8 @@ import torch
 
 from softde.lm import LM, PLACEMENTS, Engine
 from softde.lm import engine as engine_module
-from softde.lm.paths import PATHS
-from softde.surveys import load_survey
+from softde.lm.paths import PACKED, PATHS
+from softde.surveys import Item, Survey, load_survey, options
 
 SLIDING = {"sliding_window": 16}  # shorter than every question
 ARCHITECTURES = {
@@ -140,6 +140,22 @@ def test_small_memory_budgets_cut_the_questions_and_change_nothing(load, survey,
         plan = lm.plan(survey, placement=placement)
         a, b = lm.option_logprobs(plan, prompts), frugal.option_logprobs(plan, prompts)
         torch.testing.assert_close(a.logprobs, b.logprobs, atol=1e-5, rtol=0)
+
+
+def test_packed_rows_of_a_long_survey_stay_short(lm):
+    items = tuple(
+        Item(f"q{i}", f"How much do you like the number {i} of them all?", options(["very", "not"])) for i in range(90)
+    )
+    plan = lm.plan(Survey(id="long", title="Long", items=items), placement="front")
+    assert len(plan.blocks) == 1 and plan.tokens(3) > 2 * PACKED
+    pieces = PATHS["packed"].pieces(lm.engine.network, plan, plan.blocks[0], 3, lambda new, cached: 1)
+    assert sorted(i for piece in pieces for i in piece) == list(range(180))
+    sizes = [sum(len(node.ids) for node in plan.tree(piece)) for piece in pieces]
+    assert max(sizes) <= PACKED < 2 * min(sizes[:-1])
+    prompt = torch.randn(1, 3, lm.hidden_size, generator=torch.Generator().manual_seed(3))
+    fast, plain = lm.option_logprobs(plan, prompt), lm.option_logprobs(plan, prompt, plain=True)
+    assert lm.engine.path(plan, 3) == "packed"
+    torch.testing.assert_close(fast.logprobs, plain.logprobs, atol=1e-4, rtol=0)
 
 
 def test_ledger_counts_tokens(load, survey, prompts):
