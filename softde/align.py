@@ -124,7 +124,8 @@ def align(
     orders : "both", "forward" or "reversed" listing of the options.
     checkpoint : a folder for run.yaml, log.jsonl, checkpoint.safetensors, prompt.safetensors and result.json. The same
         call on the same folder goes on where the last one ended, to the same bytes; another configuration is refused.
-    resume : False starts over. progress : print to standard error, or a function called after every generation.
+    resume : False starts over, and moves what is there into a folder "previous-1" inside.
+    progress : print to standard error, or a function called after every generation.
     early_rejection : stop asking a candidate once it cannot beat its parent, for optimisers that then need no exact
         loss. The search is the same, bit by bit; the log shows fewer tokens.
     workers : who scores the populations: ``RayWorkers(...)`` of a cluster, or ``Ranks()``, this process on its own.
@@ -341,6 +342,7 @@ def configuration(loss: AlignmentLoss, optimizer: Optimizer[Any], budget: int, s
     lm, survey = loss.lm, loss.survey
     config = {
         **{k: v for k, v in model_provenance(lm).items() if k not in ("transformers", "softde")},
+        "model_weights": lm.weights_sample,
         "dtype": str(lm.dtype).removeprefix("torch."),
         "group_size": lm.engine.group_size,
         "survey": {"id": survey.id, "version": survey.version, "digest": survey.digest},

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from softde.files import refused, write_file
 from softde.prompt import softde_version
 
 RUN, LOG, STATE = "run.yaml", "log.jsonl", "checkpoint.safetensors"
+RESULTS = ("prompt.safetensors", "result.json", "comparison.md", "peft")  # what a finished run adds
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,22 @@ def open_run(folder: Path, config: Mapping[str, Any], resume: bool) -> Saved | N
         refuse_changes(folder, earlier, config)
         if (folder / STATE).exists():
             return read(folder)
+    if not resume:
+        set_aside(folder)
     (folder / STATE).unlink(missing_ok=True)
     (folder / LOG).unlink(missing_ok=True)
     write_file(folder / RUN, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
     return None
+
+
+def set_aside(folder: Path) -> None:
+    """Move an earlier run into a folder of its own, "previous-1" and so on: nothing is lost or mixed up."""
+    found = [folder / name for name in (*RESULTS, LOG, STATE, RUN) if (folder / name).exists()]
+    if found:
+        number = next(n for n in count(1) if not (folder / f"previous-{n}").exists())
+        (folder / f"previous-{number}").mkdir()
+        for path in found:
+            path.rename(folder / f"previous-{number}" / path.name)
 
 
 def refuse_changes(folder: Path, earlier: Mapping[str, Any], config: Mapping[str, Any]) -> None:

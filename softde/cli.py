@@ -124,7 +124,9 @@ def align(
     device: Device = None,
     revision: Revision = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/REGION]", parser=_path)] = None,
-    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with a run found there.")] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with a run found there, or set it aside.")
+    ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
 ) -> None:
     """Search a soft prompt under which the model answers like a region.
@@ -153,7 +155,7 @@ def align(
 
     result = search(lm, asked, target, space, engine, limit, seed, norm, None, orders, folder, resume, not quiet)
     if result.interrupted:
-        raise _interrupted(result, folder)
+        raise _interrupted(result, folder, resume)
     if _rank() > 0:
         return
     written = _write_peft(result, lm, folder)
@@ -502,12 +504,12 @@ def _given(context: Any, command: str) -> str:
     return " ".join(words)
 
 
-def _interrupted(result: Result, folder: Path) -> Interrupted:
+def _interrupted(result: Result, folder: Path, resume: bool) -> Interrupted:
     if sys.stderr.isatty():
         _say("")  # ends the live line
     return Interrupted(
         f"interrupted after {result.evaluations} candidates at loss {result.plain_loss:.1f}; the best prompt so far is "
-        f"{folder / PROMPT_FILE}, and the same command goes on from here"
+        f"{folder / PROMPT_FILE}, and the same command{'' if resume else ' without --no-resume'} goes on from here"
     )
 
 

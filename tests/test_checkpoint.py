@@ -100,7 +100,7 @@ def test_the_same_state_makes_the_same_bytes(folder: Path) -> None:
 def test_starting_over(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine")
     assert open_run(folder, {**CONFIG, "seed": 1}, resume=False) is None
-    assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "run.yaml"]
+    assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "previous-1", "run.yaml"]
     assert yaml.safe_load((folder / "run.yaml").read_text())["seed"] == 1
 
 
@@ -108,8 +108,8 @@ def test_versions_may_change(folder: Path) -> None:
     assert saved(folder, {**CONFIG, "versions": {"torch": "3.0", "numpy": "2"}}).numbers == NUMBERS
 
 
-def test_the_group_size_may_change_and_is_that_of_the_log(folder: Path) -> None:
-    first = {**CONFIG, "group_size": 8}
+def test_the_group_size_may_change_and_is_that_of_the_log(tmp_path: Path) -> None:
+    folder, first = tmp_path / "run", {**CONFIG, "group_size": 8}
     assert open_run(folder, first, resume=False) is None
     for generation, size in ((1, 8), (2, 4)):  # halved on the way
         checkpoint.log(folder, {**a_line(generation), "group_size": size})
@@ -244,3 +244,20 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     for wrong in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ValueError, match="cannot write to folder .*: choose another one"):
             open_run(wrong, CONFIG, resume=True)
+
+
+def test_a_run_that_is_started_over_is_set_aside_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert open_run(folder, CONFIG, resume=True) is None
+    (folder / "prompt.safetensors").write_bytes(b"one")
+    (folder / "peft").mkdir()
+    (folder / "notes.txt").write_text("mine")
+    first = (folder / "run.yaml").read_bytes()
+    assert open_run(folder, {**CONFIG, "seed": 1}, resume=False) is None
+    assert sorted(p.name for p in folder.iterdir()) == ["notes.txt", "previous-1", "run.yaml"]
+    assert (folder / "previous-1" / "run.yaml").read_bytes() == first != (folder / "run.yaml").read_bytes()
+    assert (folder / "previous-1" / "prompt.safetensors").read_bytes() == b"one"
+    assert open_run(folder, CONFIG, resume=False) is None
+    assert (folder / "previous-2" / "run.yaml").exists() and (folder / "previous-1" / "peft").is_dir()
+    assert open_run(tmp_path / "new", CONFIG, resume=False) is None
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["run.yaml"]

@@ -165,13 +165,9 @@ class Engine:
             return option_logprobs(logits, option_index(plan, chunk.questions, width, self.device))
 
         fast = path != "plain" and not torch.is_grad_enabled()
-        if self._compiles and fast and plan.digest:
-            self._compiles = False
+        if fast and plan.digest:
             largest = max((c for block in ready.chunks for c in block), key=lambda c: c.tokens)
-            index, _ = next(constant_groups(alive, group))
-            tolerance = TOLERANCE.get(self.dtype, HALF_TOLERANCE)
-            self.fast, found = compile_if_faster(self.network, lambda network: ask(network, largest, index), tolerance)
-            self._note(found)
+            self._compile_once(lambda network: ask(network, largest, next(constant_groups(alive, group))[0]))
         network = self.fast if fast else self.network
         for block in order:
             for chunk in ready.chunks[block]:
@@ -188,6 +184,13 @@ class Engine:
                 if not len(alive):
                     break
         return combine(plan, raw.to(home), asked.to(home), ledger, filler)
+
+    def _compile_once(self, ask: Callable[[Network], Tensor]) -> None:
+        """If it was wished for: try it on a forward, once."""
+        if self._compiles:
+            self._compiles = False
+            self.fast, found = compile_if_faster(self.network, ask, TOLERANCE.get(self.dtype, HALF_TOLERANCE))
+            self._note(found)
 
     def _stems(
         self, path: str, plan: Plan, prompts: Tensor, group: int, prefix: KeysValues | None

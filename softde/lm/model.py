@@ -23,6 +23,7 @@ from softde.surveys import Survey
 TINY = "tiny"
 VOLATILE_CONFIG = ("_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype")
 CACHED_PLANS = 64
+SAMPLED = 64  # numbers per parameter, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +182,19 @@ class LM:
         """SHA-256 of the architecture: the configuration without names, versions and dtype."""
         config = {k: v for k, v in self.model.config.to_diff_dict().items() if k not in VOLATILE_CONFIG}
         return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+    @cached_property
+    def weights_sample(self) -> str:
+        """SHA-256 of a few numbers of every parameter: tells apart a model before and after it was trained on."""
+        digest = hashlib.sha256()
+        for name, parameter in self.model.named_parameters():
+            digest.update(name.encode())
+            try:
+                flat = parameter.detach().flatten()
+                digest.update(flat[:: max(1, len(flat) // SAMPLED)].float().cpu().numpy().tobytes())
+            except (NotImplementedError, RuntimeError):  # some quantised weights cannot be cut
+                continue
+        return digest.hexdigest()
 
     def _fits(self, survey: Survey, plan: Plan) -> None:
         rows = self.model.get_input_embeddings().weight.shape[0]

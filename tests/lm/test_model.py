@@ -212,3 +212,12 @@ def test_offline_and_not_cached(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     refused("is not in the local cache, and the Hugging Face Hub cannot be reached", "org/model-that-nobody-made")
+
+
+def test_the_sample_of_the_weights_knows_a_model_that_was_trained_on(load):
+    lm, same, other = load(), load(), load("llama", initializer_range=0.03)
+    assert lm.weights_sample == same.weights_sample != other.weights_sample
+    trained = load()
+    with torch.no_grad():
+        trained.model.model.layers[1].mlp.up_proj.weight += 1e-3
+    assert trained.weights_sample != lm.weights_sample
