@@ -17,6 +17,7 @@ from torch import Tensor
 from softde.checks import check_loaded
 from softde.lm.compat import embed
 from softde.lm.engine import Engine, OptionLogprobs, Survives
+from softde.lm.explain import Explanation, shape_of
 from softde.lm.layout import Plan, make_plan
 from softde.surveys import Survey
 
@@ -120,6 +121,10 @@ class LM:
                 del self._plans[next(iter(self._plans))]
             self._plans[key] = plan
         return self._plans[key]
+
+    def explain(self, plan: Plan, population: int, num_virtual_tokens: int) -> Explanation:
+        """What a generation of a plan asks and costs; print it."""
+        return Explanation(plan, population, num_virtual_tokens, shape_of(self.model))
 
     def option_logprobs(
         self,

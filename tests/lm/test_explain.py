@@ -61,6 +61,6 @@ def test_of_experts_only_the_chosen_count(load):
 
 
 def test_printed(lm):
-    text = str(Explanation(lm.plan(load_survey("vsm13"), orders="forward"), 24, 8, shape_of(lm.model)))
+    text = str(lm.explain(lm.plan(load_survey("vsm13"), orders="forward"), 24, 8))
     assert "24 candidates × 24 questions (24 items), 8 soft tokens" in text
     assert "tokens per generation" in text and "asked in 6 blocks" in text and "TFLOP" in text
