@@ -45,8 +45,9 @@ class Result:
 
     loss : of the best candidate as the search scored it. plain_loss : the same prompt, asked one question at a time.
     scores, unprompted_scores : (factors,). option_mass : under the prompt, mean over items. trajectory : one dict per
-    generation. wall_seconds : over all sessions of a resumed run. forward_tokens : pushed through the model's layers by
-    the search. engine : how questions were asked at the end (path, candidates per forward, what did not go as planned).
+    generation. wall_seconds : over all sessions of a resumed run. forward_tokens : pushed through the model's layers
+    by the search for its candidates; copies that fill up groups are not counted, so it is the same on any number of
+    processes. engine : how questions were asked at the end (path, candidates per forward, what did not go as planned).
     interrupted : ended by Ctrl-C; the same call goes on.
     """
 
@@ -343,6 +344,8 @@ def configuration(loss: AlignmentLoss, optimizer: Optimizer[Any], budget: int, s
     config = {
         **{k: v for k, v in model_provenance(lm).items() if k not in ("transformers", "softde")},
         "model_weights": lm.weights_sample,
+        "questions": loss.plan.digest,
+        "compiles": lm.compiles,
         "dtype": str(lm.dtype).removeprefix("torch."),
         "group_size": lm.engine.group_size,
         "survey": {"id": survey.id, "version": survey.version, "digest": survey.digest},

@@ -212,12 +212,15 @@ class Crew:
 
 def loader(lm: LM, device: str) -> Callable[[], LM]:
     """How a worker loads the same model again."""
+    if not lm.name:
+        raise ValueError("workers: this LM was made by hand and has no name to load it by; give RayWorkers(load=...)")
     name, dtype, revision, group_size = lm.name, lm.dtype, None if lm.is_tiny else lm.revision, lm.engine.group_size
+    compiles = lm.compiles
 
     def load() -> LM:
         from softde.lm import LM
 
-        return LM.from_pretrained(name, dtype, device, revision, group_size)
+        return LM.from_pretrained(name, dtype, device, revision, group_size, compiles=compiles)
 
     return load
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,7 +74,9 @@ class AlignmentLoss:
     @cached_property
     def plan(self) -> Plan:
         """The questions as token ids; raises for a model that cannot be asked them."""
-        return self.lm.plan(self.survey, placement=self.space.placement, orders=self.orders)
+        plan = self.lm.plan(self.survey, placement=self.space.placement, orders=self.orders)
+        self.lm.engine.check_room(plan, self.space.num_virtual_tokens)
+        return plan
 
     def __call__(
         self,
@@ -89,10 +92,13 @@ class AlignmentLoss:
         without a bound. order : the factors in the order in which they are asked; see `order`.
         """
         survives = None
-        if bound is not None and self.stages > 1:
-            limit = bound.double().cpu().numpy()
-            if limit.shape != (len(x),):
-                raise ValueError(f"bound: expected one number per candidate, ({len(x)},), got shape {limit.shape}")
+        if bound is not None:
+            given = torch.as_tensor(bound, dtype=torch.float64).cpu()
+            if given.shape != (len(x),):
+                raise ValueError(
+                    f"bound: expected one number per candidate, ({len(x)},), got shape {tuple(given.shape)}"
+                )
+            limit = given.nan_to_num(math.inf, math.inf, -math.inf).numpy()  # a parent without a loss bounds nothing
 
             def survives(answer: OptionLogprobs) -> Tensor:
                 losses = self.evaluate(answer).losses
@@ -100,7 +106,8 @@ class AlignmentLoss:
 
         blocks = None if order is None else self.block_order(order)
         prompts = self.space.decode(x)
-        return self.evaluate(self.lm.option_logprobs(self.plan, prompts, plain, blocks, survives))
+        staged = survives if self.stages > 1 else None
+        return self.evaluate(self.lm.option_logprobs(self.plan, prompts, plain, blocks, staged))
 
     def unprompted(self, plain: bool = False) -> Evaluation:
         """The model without a soft prompt, as a population of one."""
@@ -122,8 +129,8 @@ class AlignmentLoss:
 
     @property
     def stages(self) -> int:
-        """In how many parts the survey can be asked so that each part settles some factors."""
-        return len({self._block(factor) for factor in self.survey.factors})
+        """In how many parts the survey is asked; after each, some factors are settled or none is left."""
+        return len(self.plan.blocks)
 
     def order(self, trajectory: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         """The factors, those that cost candidates most in the generations so far first.
@@ -144,7 +151,8 @@ class AlignmentLoss:
         """The plan's blocks in the order of the factors they settle."""
         if sorted(order) != sorted(self.survey.factors):
             raise ValueError(f"order: expected each of {', '.join(self.survey.factors)} once, got {list(order)}")
-        blocks = dict.fromkeys(self._block(factor) for factor in order)
+        used = [f for f in order if self.survey.weights[self.survey.factors.index(f)].any()]
+        blocks = dict.fromkeys(self._block(factor) for factor in used)
         return [*blocks, *(b for b in range(len(self.plan.blocks)) if b not in blocks)]
 
     def _block(self, factor: str) -> int:

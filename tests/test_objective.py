@@ -172,6 +172,22 @@ def test_the_order_is_learnt_from_the_log(llama: LM) -> None:
     assert sorted(blocks) == list(range(6)) and loss.plan.questions[loss.plan.blocks[blocks[0]][0]].item == 1
 
 
+def test_a_parent_without_a_loss_bounds_nothing(llama: LM) -> None:
+    loss = vsm_loss(llama)
+    x = loss.space.sample(3, generator_for(0, 0))
+    assert loss(x, bound=[math.nan, math.inf, 1e9]).losses.tolist() == loss(x).losses.tolist()  # type: ignore[arg-type]
+
+
+def test_a_factor_of_few_items_lets_the_others_go_unasked(llama: LM) -> None:
+    survey = load_survey("vsm13")
+    one = replace(survey, factor_models=survey.factor_models[:1], variants={}, published=())
+    target = Target("Italy", "made up", one.factors, np.array([40.0]), "made up", {one.factors[0]: 50.0})
+    loss = AlignmentLoss(llama, one, target, PromptSpace.random(llama, 2), orders="forward")
+    x = loss.space.sample(3, generator_for(0, 0))
+    whole, some = loss(x), loss(x, bound=torch.zeros(3))
+    assert loss.stages == 2 and some.losses.tolist() == whole.losses.tolist() and some.tokens == whole.tokens / 6
+
+
 def test_bounds_and_orders_that_do_not_fit(llama: LM) -> None:
     loss = vsm_loss(llama)
     x = loss.space.sample(3, generator_for(0, 0))

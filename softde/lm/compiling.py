@@ -27,7 +27,7 @@ def compile_if_faster(network: Network, ask: Callable[[Network], Tensor], tolera
         error = float((ask(compiled) - expected).nan_to_num(0.0, math.inf, math.inf).abs().max())
         after = _seconds(compiled, ask)
     except Exception as failure:  # whatever a compiler may raise, the model runs without it
-        return network, f"torch.compile fails ({type(failure).__name__}); going on without"
+        return network, f"torch.compile fails ({failure}); going on without"
     if error > tolerance:
         return network, f"torch.compile differs by {error:.2g}; going on without"
     gain = f"torch.compile makes forwards {before / after:.2f} times as fast"

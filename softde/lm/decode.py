@@ -9,7 +9,6 @@ one by one, without a cache; if it disagrees or raises, that is how it is run.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ NOTHING = -1  # stands where a text has ended, and for an option that a question
 PADDING_SLACK = 1.08  # longest over shortest prompt of a prefill
 CHECKED_TOKENS = 8  # the most probable ones of each row, on which two paths are compared
 
-_log = logging.getLogger("softde")
 # engine → (with prefixes, with padding) → longest prompt on which continued rows were checked; infinite: they failed
 _checked: WeakKeyDictionary[Any, dict[tuple[bool, bool], float]] = WeakKeyDictionary()
 _prefixes: WeakKeyDictionary[Any, dict[tuple[int, ...], KeysValues]] = WeakKeyDictionary()  # of the last questions
@@ -444,7 +442,7 @@ def _run(
             if not out_of_memory(error):
                 raise
             _prefixes.pop(engine, None)
-            engine._shrink(error)
+            engine.shrink(error)
 
 
 def _by_candidate(rows: Tensor, questions: int) -> Tensor:
@@ -460,10 +458,9 @@ def _cache_is_right(engine: Engine, network: Network, questions: Sequence[Questi
     if known.get(kind, -1) < longest:
         reason = _disagreement(engine, network, [some[0], some[-1]])
         if reason and math.inf not in known.values():
-            _log.warning(
-                "decoding from cached keys and values %s on %s; running whole rows instead",
-                reason,
-                type(engine.model).__name__,
+            engine.note(
+                f"decoding from cached keys and values {reason} on {type(engine.model).__name__}; "
+                "running whole rows instead"
             )
         known[kind] = math.inf if reason else longest
     return known[kind] < math.inf

@@ -11,6 +11,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +28,7 @@ from softde.lm.paths import PATHS, Chunk, Fits, prefix_of, stem_of
 GROUP_SIZE = {"cpu": 4, "cuda": 16}
 MEMORY = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}  # bytes per candidate of a group, for keys, values and activations
 CACHED_PLANS = 2
-TRIED = 4  # soft tokens of the two candidates on which a path is checked
+TRIED = 4  # soft tokens of the two candidates on which a path is checked that has none of its own
 UNREAD = -1e9  # stands for an option that an item does not have while logs are summed; finite, so gradients stay finite
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 HALF_TOLERANCE = 0.25
@@ -77,9 +78,10 @@ class Engine:
         self.memory = MEMORY.get(self.device.type, MEMORY["cpu"])
         self.group_size = group_size or self._groups_that_fit()
         self.notes: list[str] = []  # what did not go as planned, in words, once each
-        self._compiles = compiles
+        self.compiles = compiles
+        self._compiled = False
         self._ready: OrderedDict[tuple[Any, ...], Ready] = OrderedDict()
-        # (path, with a stem, with a prefix, padded) → the longest question it was checked on, infinite if it failed
+        # (path, with a stem, with a prefix, padded) → the longest row it was checked on, infinite if it failed
         self._checked: dict[tuple[str, bool, bool, bool], float] = {}
 
     @property
@@ -117,24 +119,23 @@ class Engine:
         if sorted(blocks) != list(range(len(plan.blocks))):
             raise ValueError(f"order: expected each of {len(plan.blocks)} blocks once, got {list(blocks)}")
         while True:
+            path = "plain"  # which the checks of the others run as well
             try:
                 with torch.enable_grad() if grad else torch.inference_mode():
                     path = "plain" if plain else self.path(plan, prompts.shape[1])
                     return self._ask(path, plan, prompts, blocks, survives)
-            except Exception as error:
-                if isinstance(error, RuntimeError) and out_of_memory(error):
-                    self._shrink(error)
-                elif self.fast is not self.network:  # a compiler that fails on later shapes
-                    self.fast = self.network
-                    self._note(f"the compiled model fails ({type(error).__name__}); going on without torch.compile")
-                else:
+            except PathError as failure:
+                self._give_up(path, plan, failure)
+            except RuntimeError as error:
+                if not out_of_memory(error):
                     raise
+                self.shrink(error)
 
     def path(self, plan: Plan, tokens: int = 1) -> str:
         """The first path that agrees with the plain one, of those that can ask this plan."""
         for name in list(PATHS)[:-1]:
             possible = name == "batched" or (tokens > 0 and plan.shared and (plan.stemmed or name != "packed"))
-            if possible and self._trusted(name, plan):
+            if possible and self._trusted(name, plan, tokens or TRIED):
                 return name
         return "plain"
 
@@ -150,8 +151,9 @@ class Engine:
         home = prompts.device
         prompts = prompts.to(self.device, self.dtype)
         group = 1 if path == "plain" or not prompts.shape[1] else self.group_size
-        ready = self._prepared(path, plan, prompts.shape[1], group)
-        stems, per_candidate = self._stems(path, plan, prompts, group, ready.prefix)
+        with failing_as_path():
+            ready = self._prepared(path, plan, prompts.shape[1], group)
+            stems, per_candidate = self._stems(path, plan, prompts, group, ready.prefix)
         n, fillers = len(prompts), -len(prompts) % group
         ledger, filler = n * per_candidate, fillers * per_candidate
         width = max(len(q.option_ids) for q in plan.questions)
@@ -161,7 +163,8 @@ class Engine:
 
         def ask(network: Network, chunk: Chunk, index: Tensor) -> Tensor:
             stem = stems.rows(index).after(ready.prefix) if stems else None
-            logits = chunk.ask(network, prompts.index_select(0, index), stem)
+            with failing_as_path():
+                logits = chunk.ask(network, prompts.index_select(0, index), stem)
             return option_logprobs(logits, option_index(plan, chunk.questions, width, self.device))
 
         fast = path != "plain" and not torch.is_grad_enabled()
@@ -187,10 +190,10 @@ class Engine:
 
     def _compile_once(self, ask: Callable[[Network], Tensor]) -> None:
         """If it was wished for: try it on a forward, once."""
-        if self._compiles:
-            self._compiles = False
+        if self.compiles and not self._compiled:
+            self._compiled = True
             self.fast, found = compile_if_faster(self.network, ask, TOLERANCE.get(self.dtype, HALF_TOLERANCE))
-            self._note(found)
+            self.note(found)
 
     def _stems(
         self, path: str, plan: Plan, prompts: Tensor, group: int, prefix: KeysValues | None
@@ -256,33 +259,33 @@ class Engine:
 
     # -- trust and memory
 
-    def _trusted(self, path: str, plan: Plan) -> bool:
-        """Has the path passed its check on questions as long as these, with padding if these are padded?"""
-        lengths = [q.length for q in plan.questions]
-        pieces = [
-            p
-            for b in plan.blocks
-            for p in PATHS[path].pieces(self.network, plan, b, TRIED, self._fits(self.group_size))
-        ]
-        piece = sorted(
-            max(pieces, key=lambda p: max(lengths[i] for i in p) - min(lengths[i] for i in p)), key=lengths.__getitem__
-        )
-        padded = lengths[piece[0]] < lengths[piece[-1]]
-        key = (path, plan.stemmed, bool(plan.questions[0].prefix_ids), padded)
-        checked = self._checked.get(key, -1)
-        if checked < plan.longest:
-            some = dict.fromkeys([*piece[:2], *piece[-2:], lengths.index(plan.longest)])
+    def _trusted(self, path: str, plan: Plan, tokens: int) -> bool:
+        """Has the path passed its check on rows as long as these, with padding if these are padded?"""
+        kind, lengths = PATHS[path], [q.length for q in plan.questions]
+        fits = self._fits(self.group_size)
+        pieces = [p for block in plan.blocks for p in kind.pieces(self.network, plan, block, tokens, fits)]
+        widest = max(pieces, key=lambda p: max(lengths[i] for i in p) - min(lengths[i] for i in p))
+        longest = max(pieces, key=lambda p: kind.longest_row(plan, p))
+        key = self._key(path, plan, padded=len({lengths[i] for i in widest}) > 1)
+        extent = tokens + kind.longest_row(plan, longest)
+        if self._checked.get(key, -1) < extent:
+            by_length = sorted(widest, key=lengths.__getitem__)
+            some = dict.fromkeys([*by_length[:2], *by_length[-2:], lengths.index(plan.longest)])
+            some |= dict.fromkeys(longest if path == "packed" else ())
             if len(some) == 1 and plan.stemmed:  # a stem needs two questions
                 some[next(i for i in range(len(lengths)) if i not in some)] = None
-            checked = plan.longest if self._agrees(path, part(plan, list(some))) else math.inf
-            self._checked[key] = checked
-        return checked < math.inf
+            self._checked[key] = extent if self._agrees(path, part(plan, list(some)), tokens) else math.inf
+        return self._checked[key] < math.inf
 
-    def _agrees(self, path: str, plan: Plan) -> bool:
+    @staticmethod
+    def _key(path: str, plan: Plan, padded: bool) -> tuple[str, bool, bool, bool]:
+        return path, plan.stemmed, bool(plan.questions[0].prefix_ids), padded
+
+    def _agrees(self, path: str, plan: Plan, tokens: int) -> bool:
         """Does a path equal the plain one on two candidates?"""
-        ids = torch.randint(self.network.table.weight.shape[0], (2 * TRIED,), generator=_generator())
+        ids = torch.randint(self.network.table.weight.shape[0], (2 * tokens,), generator=_generator())
         with torch.inference_mode(False), torch.no_grad():
-            prompts = self.network.embed(ids.tolist()).view(2, TRIED, -1)
+            prompts = self.network.embed(ids.tolist()).view(2, tokens, -1)
             expected = self._ask("plain", plan, prompts, [0], None)
             try:
                 got = self._ask(path, plan, prompts, [0], None)
@@ -292,19 +295,31 @@ class Engine:
             except Exception as failure:  # any failure of a fast path means that this model has to go without it
                 if out_of_memory(failure):
                     raise
-                same, error, reason = False, math.inf, f"fails ({type(failure).__name__}: {failure})"
+                same, error, reason = False, math.inf, f"fails ({failed(failure)})"
         passed = same and error <= TOLERANCE.get(self.dtype, HALF_TOLERANCE)
         if not passed:
-            self._note(f"the {path} path {reason} on {type(self.model).__name__}; using a slower one")
+            self.note(f"the {path} path {reason} on {type(self.model).__name__}; using a slower one")
         return passed
 
-    def _note(self, message: str) -> None:
+    def _give_up(self, path: str, plan: Plan, failure: PathError) -> None:
+        """What failed in the middle, though its check went well, is not tried again."""
+        if self.fast is not self.network:  # a compiler that fails on later shapes
+            self.fast = self.network
+            self.note(f"the compiled model fails ({failure}); going on without torch.compile")
+        elif path == "plain":
+            assert failure.__cause__ is not None
+            raise failure.__cause__
+        else:
+            self._checked |= {self._key(path, plan, padded): math.inf for padded in (False, True)}
+            self.note(f"the {path} path fails ({failure}) on {type(self.model).__name__}; using a slower one")
+
+    def note(self, message: str) -> None:
         """Say something once, and keep it for the record."""
         if message not in self.notes:
             self.notes.append(message)
             _log.warning(message)
 
-    def _shrink(self, error: Exception) -> None:
+    def shrink(self, error: Exception) -> None:
         """Half the candidates per forward, then fewer questions, or one sentence when nothing is left to halve."""
         self._ready.clear()
         if self.device.type == "cuda":
@@ -317,7 +332,7 @@ class Engine:
         if self.group_size == 1:
             self.memory //= 2
         self.group_size = max(1, self.group_size // 2)
-        self._note(f"out of memory on {self.device}: continuing with groups of {self.group_size} candidates")
+        self.note(f"out of memory on {self.device}: continuing with groups of {self.group_size} candidates")
 
     def _checked_prompts(self, plan: Plan, prompts: Tensor | None) -> Tensor:
         hidden = self.network.hidden
@@ -328,13 +343,17 @@ class Engine:
                 f"prompts: expected a floating-point tensor (population, tokens, {hidden}), "
                 f"got {tuple(prompts.shape)} {prompts.dtype}; take candidates from a space built for this model"
             )
+        self.check_room(plan, prompts.shape[1])
+        return prompts
+
+    def check_room(self, plan: Plan, tokens: int) -> None:
+        """Refuse more soft tokens than the context has room for beside the longest question."""
         context = getattr(self.network.config, "max_position_embeddings", None)
-        if context and plan.longest + prompts.shape[1] > context:
+        if context and plan.longest + tokens > context:
             raise ValueError(
-                f"the longest question has {plan.longest} tokens and the prompt {prompts.shape[1]}, "
+                f"the longest question has {plan.longest} tokens and the prompt {tokens}, "
                 f"but the model reads {context}; shorten the system text, the items or the prompt"
             )
-        return prompts
 
 
 def option_index(plan: Plan, questions: Sequence[int], width: int, device: torch.device) -> Tensor:
@@ -367,6 +386,7 @@ def combine(
     mean = (by_item - mass).logsumexp(2) - math.log(len(orders[0]))
     counts = torch.tensor([len(plan.questions[o[0]].option_ids) for o in orders], device=raw.device)
     absent = torch.arange(plan.n_options, device=raw.device) >= counts[:, None]
+    mean = mean.masked_fill((mass <= UNREAD / 2).any(2), math.nan)  # no option at all has a finite logit
     logprobs = torch.where(absent, torch.tensor(-math.inf, device=raw.device), mean)
     return OptionLogprobs(logprobs, mass.squeeze(-1).exp().mean(-1), asked[:, index].all(-1), ledger, filler)
 
@@ -388,6 +408,26 @@ def difference(one: OptionLogprobs, other: OptionLogprobs) -> float:
     """The largest difference of log-probabilities, those over the whole vocabulary included."""
     pairs = ((one.logprobs, other.logprobs), (one.option_mass.log(), other.option_mass.log()))
     return max(float((a - b).nan_to_num(0.0, math.inf, math.inf).abs().max()) for a, b in pairs)
+
+
+class PathError(Exception):
+    """A path failed on a forward; what failed is the cause."""
+
+
+@contextmanager
+def failing_as_path() -> Iterator[None]:
+    """Whatever a forward raises, but for a lack of memory, as a `PathError`."""
+    try:
+        yield
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise PathError(failed(error)) from error
+
+
+def failed(error: Exception) -> str:
+    """An exception in words."""
+    return str(error) if isinstance(error, PathError) else f"{type(error).__name__}: {error}"
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -109,7 +109,7 @@ class Plan:
         return max(q.length for q in self.questions)
 
     def tokens(self, num_virtual_tokens: int) -> int:
-        """Tokens that one candidate needs at least, all questions asked, everything shared that can be."""
+        """Tokens of one candidate: what all questions share counts once, what those of a block share once a block."""
         if not self.stemmed:
             return sum(num_virtual_tokens + len(q.suffix_ids) for q in self.questions)
         grown = sum(len(node.ids) for block in self.blocks for node in self.tree(block))
@@ -152,7 +152,8 @@ def item_blocks(survey: Survey) -> tuple[frozenset[int], ...]:
     for weights in survey.weights:
         mine = frozenset(i for i, weight in enumerate(weights.tolist()) if weight != 0)
         touched = [part for part in parts if part & mine]
-        parts = [part for part in parts if part not in touched] + [mine.union(*touched)]
+        if mine:
+            parts = [part for part in parts if part not in touched] + [mine.union(*touched)]
     rest = frozenset(range(len(survey.items))).difference(*parts)
     return (*parts, rest) if rest else tuple(parts)
 

@@ -35,7 +35,8 @@ class Chunk(Protocol):
 
     A class of chunks is a path. Its `pieces(network, plan, block, soft, fits)` are the questions of each chunk of a
     block, its `chunk(network, plan, piece, soft, group)` makes one, for so many soft tokens and candidates per group,
-    and raises `NotImplementedError` where the plan or the architecture does not allow it.
+    and raises `NotImplementedError` where the plan or the architecture does not allow it. `longest_row(plan, piece)` is
+    the longest row of a forward in hard tokens.
     """
 
     @property
@@ -52,6 +53,11 @@ class Chunk(Protocol):
         """Next-token logits for candidates (candidates, tokens, hidden); `stem` has a row for each, if there is one."""
 
 
+def longest_question(plan: Plan, piece: Sequence[int]) -> int:
+    """Hard tokens of the longest question of a piece."""
+    return max(plan.questions[i].length for i in piece)
+
+
 @dataclass(frozen=True)
 class Packed:
     """See the module."""
@@ -66,6 +72,11 @@ class Packed:
     @property
     def tokens(self) -> int:
         return int(self.ids.shape[1])
+
+    @staticmethod
+    def longest_row(plan: Plan, piece: Sequence[int]) -> int:
+        """All of the piece behind the stem."""
+        return len(plan.questions[0].prefix_ids) + plan.stem + size(plan.tree(piece))
 
     @classmethod
     def pieces(cls, network: Network, plan: Plan, block: Sequence[int], soft: int, fits: Fits) -> list[list[int]]:
@@ -133,6 +144,8 @@ class Expanded:
     def tokens(self) -> int:
         return len(self.questions) * int(self.ids.shape[1])
 
+    longest_row = staticmethod(longest_question)
+
     @classmethod
     def pieces(cls, network: Network, plan: Plan, block: Sequence[int], soft: int, fits: Fits) -> list[list[int]]:
         """Questions with equally long rests: padding inside a row would shift what a sliding window sees."""
@@ -193,6 +206,8 @@ class Copied:
             return rests + self.soft * len(self.questions)
         return len(self.plan.questions[0].prefix_ids) + self.soft + self.plan.stem + rests
 
+    longest_row = staticmethod(longest_question)
+
     @classmethod
     def pieces(cls, network: Network, plan: Plan, block: Sequence[int], soft: int, fits: Fits) -> list[list[int]]:
         """The whole block; its questions are asked one after the other."""
@@ -244,6 +259,8 @@ class Batched:
     def tokens(self) -> int:
         return len(self.questions) * int(self.ids.shape[1])
 
+    longest_row = staticmethod(longest_question)
+
     @classmethod
     def pieces(cls, network: Network, plan: Plan, block: Sequence[int], soft: int, fits: Fits) -> list[list[int]]:
         """Questions of nearly the same length."""
@@ -293,6 +310,8 @@ class Plain:
     @property
     def tokens(self) -> int:
         return len(self.prefix_ids) + self.soft + len(self.suffix_ids)
+
+    longest_row = staticmethod(longest_question)
 
     @classmethod
     def pieces(cls, network: Network, plan: Plan, block: Sequence[int], soft: int, fits: Fits) -> list[list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from softde.surveys import Item
@@ -10,7 +11,10 @@ from softde.surveys import Item
 PLACEMENTS = ("front", "after_bos", "system", "user_start", "late")
 MARK = "[[softde:soft-tokens]]"  # stands where the soft tokens go while the template is applied
 # Some templates print today's date or open a "thinking" section; both are pinned so that a plan is the same every day.
-TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
+DATE = datetime(2024, 7, 26, 12)
+TEMPLATE_OPTIONS = {"date_string": f"{DATE:%d %b %Y}", "enable_thinking": False}
+PARTS = "".join(f"|replace('%{c}','{DATE.strftime('%' + c)}')" for c in "dmYybBaAHIMSpj")
+PINNED = "{%- macro strftime_now(form) -%}{{ form|replace('%-','%')" + PARTS + " }}{%- endmacro %}"
 
 
 def question_text(item: Item, order: str, instruction: str, common_first: bool = False) -> str:
@@ -88,14 +92,15 @@ def after_bos(tokenizer: Any, ids: Sequence[int]) -> int:
 
 def _apply_template(tokenizer: Any, user: str, system: str | None) -> str | None:
     """The rendered conversation, or None if the template refuses it."""
-    from jinja2 import TemplateError
-
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": user})
+    template: dict[str, str] = {}
+    if "strftime_now" in str(tokenizer.chat_template):  # asks for today; transformers passes no function of ours
+        template = {"chat_template": PINNED + tokenizer.get_chat_template()}
     try:
         text: str = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, **TEMPLATE_OPTIONS
+            messages, tokenize=False, add_generation_prompt=True, **template, **TEMPLATE_OPTIONS
         )
-    except TemplateError:
+    except Exception:  # templates refuse by jinja2's errors, and fail by any other
         return None
     return text

@@ -27,6 +27,9 @@ SURVEY = Survey(
     ),
 )
 TOKENS = 3
+# transformers 5.0 uses torch.jit.script, which newer versions of torch warn of.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
 CHOSEN: dict[tuple[str, str], str] = {}
 tokenizer = cache(tiny_random.make_tokenizer)
 # Where the long tail is placed: with and without a stem. The other placements share their paths.
@@ -41,9 +44,12 @@ SWEEP = [
 def family(name):
     """The model, or None where the installed transformers lacks the family or cannot build it."""
     try:
-        return LM(tiny_random.make_family(name), tokenizer(), name)
+        lm = LM(tiny_random.make_family(name), tokenizer(), name)
+        with torch.no_grad():
+            lm.model(input_ids=torch.tensor([[1, 2, 3]]))  # some versions build a family that they cannot run
     except (LookupError, AttributeError):
         return None
+    return lm
 
 
 def installed(name):

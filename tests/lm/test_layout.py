@@ -265,3 +265,20 @@ def test_blocks_are_the_items_that_factors_share():
     joined = item_blocks(replace(survey, factor_models=(*survey.factor_models, everything), published=()))
     assert sorted(map(len, joined)) == [4, 4, 4, 4, 8]
     assert item_blocks(replace(survey, factor_models=(), variants={}, published=())) == (frozenset(range(24)),)
+
+
+def test_a_factor_without_weight_has_no_block():
+    survey = load_survey("vsm13")
+    models = (Factor("NIL", "none", {"m01": 0.0}), *survey.factor_models)
+    blocks = item_blocks(replace(survey, factor_models=models, variants={}, published=()))
+    assert [len(b) for b in blocks] == [4] * 6
+
+
+def test_todays_date_in_a_template_is_pinned_too():
+    template = "{{ strftime_now('%d %B %Y') }} {% for m in messages %}{{ m['content'] }}{% endfor %}"
+    assert render(tiny_random.make_tokenizer(template), "Hello?")[0] == "26 July 2024 Hello?"
+
+
+def test_a_template_that_fails_is_refused_in_words():
+    with pytest.raises(ValueError, match="chat template: .* it refused a user turn"):
+        render(tiny_random.make_tokenizer("{{ messages[0]['content'] + 1 }}"), "Hello?")
