@@ -402,3 +402,15 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write(tmp_path, "scores.csv", "region,F\nItaly,3\n")
     write(tmp_path, "mine.toml", TOML.replace("scores = { Italy = { F = 3 } }", 'file = "~/scores.csv"'))
     assert load_survey("~/mine.toml").target("Italy").scores.tolist() == [3]
+
+
+def test_common_first_travels_and_counts(tmp_path: Path) -> None:
+    survey = load_survey("vsm13")
+    first = replace(survey, common_first=True)
+    (tmp_path / "first.toml").write_text(first.to_toml(), encoding="utf-8")
+    assert load_survey(tmp_path / "first.toml") == first and first.digest != survey.digest
+    (tmp_path / "own.toml").write_text('base = "vsm13"\ncommon_first = true\n', encoding="utf-8")
+    assert load_survey(tmp_path / "own.toml").common_first
+    (tmp_path / "own.toml").write_text('base = "vsm13"\ncommon_first = "yes"\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="common_first: expected true or false, got 'yes'"):
+        load_survey(tmp_path / "own.toml")
