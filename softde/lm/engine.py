@@ -83,6 +83,7 @@ class Engine:
         self._ready: OrderedDict[tuple[Any, ...], Ready] = OrderedDict()
         # (path, with a stem, with a prefix, padded) → the longest row it was checked on, infinite if it failed
         self._checked: dict[tuple[str, bool, bool, bool], float] = {}
+        self._trust: dict[tuple[Any, ...], bool] = {}  # the same, plan by plan
 
     @property
     def device(self) -> torch.device:
@@ -135,7 +136,7 @@ class Engine:
         """The first path that agrees with the plain one, of those that can ask this plan."""
         for name in list(PATHS)[:-1]:
             possible = name == "batched" or (tokens > 0 and plan.shared and (plan.stemmed or name != "packed"))
-            if possible and self._trusted(name, plan, tokens or TRIED):
+            if possible and self._trusted_before(name, plan, tokens or TRIED):
                 return name
         return "plain"
 
@@ -259,6 +260,13 @@ class Engine:
 
     # -- trust and memory
 
+    def _trusted_before(self, path: str, plan: Plan, tokens: int) -> bool:
+        """`_trusted`, worked out once per plan."""
+        key = (path, plan.digest, tokens, self.group_size, self.memory)
+        if key not in self._trust:
+            self._trust[key] = self._trusted(path, plan, tokens)
+        return self._trust[key]
+
     def _trusted(self, path: str, plan: Plan, tokens: int) -> bool:
         """Has the path passed its check on rows as long as these, with padding if these are padded?"""
         kind, lengths = PATHS[path], [q.length for q in plan.questions]
@@ -310,6 +318,7 @@ class Engine:
             assert failure.__cause__ is not None
             raise failure.__cause__
         else:
+            self._trust.clear()
             self._checked |= {self._key(path, plan, padded): math.inf for padded in (False, True)}
             self.note(f"the {path} path fails ({failure}) on {type(self.model).__name__}; using a slower one")
 
