@@ -41,14 +41,17 @@ def check_loaded(model: object) -> None:
         raise ValueError(f"LM takes a loaded model and its tokenizer; softde.LM.from_pretrained({name!r}) loads both")
 
 
-def whole(value: object, what: str) -> int:
+def whole(value: object, what: str, least: int | None = None) -> int:
     """A whole number of any kind, numpy's too, as an int; no number is cut."""
     if not isinstance(value, bool):
         try:
-            return operator.index(value)  # type: ignore[arg-type]
+            number = operator.index(value)  # type: ignore[arg-type]
+            if least is None or number >= least:
+                return number
         except TypeError:
             pass
-    raise ValueError(f"{what}: expected a whole number, got {shown(value)}")
+    wanted = "a whole number" if least is None else f"a whole number of at least {least}"
+    raise ValueError(f"{what}: expected {wanted}, got {shown(value)}")
 
 
 def shown(value: object) -> str:

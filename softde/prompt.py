@@ -19,7 +19,7 @@ from torch import Tensor
 
 from softde import __version__
 from softde.files import expanded, write_file
-from softde.lm.template import PLACEMENTS
+from softde.lm.template import check_placement
 from softde.surveys.values import FrozenDict
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ class SoftPrompt:
         if not embeddings.isfinite().all():
             count = int((~embeddings.isfinite()).sum())
             raise ValueError(f"embeddings: expected finite numbers, got {count} that are not; the prompt is unusable")
-        if self.placement not in PLACEMENTS:
-            raise ValueError(f"placement: expected one of {', '.join(PLACEMENTS)}, got {self.placement!r}")
+        check_placement(self.placement)
         if not isinstance(self.provenance, Mapping):
             raise ValueError(f"provenance: expected a mapping, got {type(self.provenance).__name__}")
         object.__setattr__(self, "embeddings", embeddings)

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from softde.checks import whole
 from softde.lm import LM, OptionLogprobs, Plan, Question
 from softde.lm.decode import Choice, generate, sequence_logprobs
 from softde.lm.template import render, token_ids
@@ -99,8 +100,8 @@ class Sampled:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _need_whole(self.n, "n", 1)
-        _need_whole(self.seed, "seed", 0)
+        whole(self.n, "n", 1)
+        whole(self.seed, "seed", 0)
 
     def read(self, lm: LM, plan: Plan, survey: Survey, prompts: Prompts | None, plain: bool = False) -> Reading:
         """See `Readout`."""
@@ -161,9 +162,9 @@ class Generated:
     parser: Parser = find_option
 
     def __post_init__(self) -> None:
-        _need_whole(self.n, "n", 1)
-        _need_whole(self.max_new_tokens, "max_new_tokens", 1)
-        _need_whole(self.seed, "seed", 0)
+        whole(self.n, "n", 1)
+        whole(self.max_new_tokens, "max_new_tokens", 1)
+        whole(self.seed, "seed", 0)
         if isinstance(self.temperature, bool) or not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature: expected 0 (greedy) or a positive number, got {self.temperature!r}")
         if self.temperature == 0 and self.n > 1:
@@ -369,8 +370,3 @@ def _numbers(values: Tensor) -> Array:
 
 def _nested(texts: NDArray[np.object_]) -> tuple[tuple[tuple[str, ...], ...], ...]:
     return tuple(tuple(tuple(row) for row in rows) for rows in texts.tolist())
-
-
-def _need_whole(value: object, name: str, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softde.checks import shown, whole
-from softde.lm import LM, PLACEMENTS
+from softde.lm import LM
+from softde.lm.template import check_placement
 from softde.prompt import SoftPrompt
 
 POOL = 2048  # vocabulary rows kept for drawing start points
@@ -46,8 +47,7 @@ class PromptSpace:
     def __post_init__(self) -> None:
         if self.centre.ndim != 2 or 0 in self.centre.shape:
             raise ValueError(f"centre: expected shape (tokens, hidden), got {tuple(self.centre.shape)}")
-        if self.placement not in PLACEMENTS:
-            raise ValueError(f"placement: expected one of {', '.join(PLACEMENTS)}, got {self.placement!r}")
+        check_placement(self.placement)
         if not self.scale > 0 or not self.start_spread > 0:
             raise ValueError(f"scale and start_spread: expected above 0, got {self.scale} and {self.start_spread}")
         if self.intrinsic_dim is not None and not 1 <= self.intrinsic_dim <= self.centre.numel():

@@ -16,7 +16,7 @@ from marked import replace_between
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from softde.lm.layout import PLACEMENTS
+from softde.lm.template import PLACEMENTS
 from tests import tiny_random
 from tests.lm.test_architectures import SURVEY, TOKENS, family
 

@@ -107,12 +107,3 @@ def _in_reach(config: Any, kind: str, q: Tensor, k: Tensor) -> Tensor:
     if kind == "chunked_attention":
         return q // config.attention_chunk_size == k // config.attention_chunk_size
     raise NotImplementedError(f"{kind!r} layers take no mask")
-
-
-def from_embeddings_error(model: Any) -> float:
-    """How far next-token logits from embeddings are from those of the same token ids: rounding, if all is well."""
-    device = model.get_input_embeddings().weight.device
-    ids = torch.arange(min(8, model.get_input_embeddings().weight.shape[0]), device=device)[None]
-    rows = embed(model, ids)
-    plain = model(input_ids=ids, use_cache=False).logits
-    return float((model(inputs_embeds=rows, use_cache=False, **extra_arguments(model, ids)).logits - plain).abs().max())

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 
 from softde.lm.engine import HALF_TOLERANCE, TOLERANCE, Engine, constant_groups, out_of_memory
 from softde.lm.layout import Question
-from softde.lm.network import KeysValues, Network, filled_cache
+from softde.lm.network import KeysValues, Network, filled_cache, padding
 from softde.lm.paths import prefix_of
 
 NOTHING = -1  # stands where a text has ended, and for an option that a question does not have
@@ -170,13 +170,10 @@ def prefill(
     if max(heads):
         kept = [_first(_kept_prefix(engine, q.prefix_ids), head) for q, head in zip(questions, heads, strict=True)]
         past = KeysValues.stacked(kept).repeated(group)
-    steps = torch.arange(max(heads) + last + soft, device=network.device)[None]
-    pad_of_row = torch.tensor(pads, device=network.device).repeat_interleave(group)[:, None]
-    mask = (steps >= pad_of_row).long() if any(pads) else None
-    positions = (steps - pad_of_row).clamp(min=0)[:, max(heads) :]
+    positions, mask = padding(network, pads, max(heads) + last + soft, group)
     tokens = torch.tensor(ids, device=network.device).repeat_interleave(group, 0)
-    past, logits = _grown(network, past, torch.cat(rows), positions, tokens, mask, 1)
-    return past, logits[:, -1], mask, steps.shape[1] - pad_of_row[:, 0]
+    past, logits = _grown(network, past, torch.cat(rows), positions[:, max(heads) :], tokens, mask, 1)
+    return past, logits[:, -1], mask, positions[:, -1] + 1
 
 
 def _for_all(network: Network, ids: Sequence[int], group: int) -> Tensor:
@@ -508,8 +505,8 @@ def _cut(
     """Question numbers per forward, of similar lengths: a function of questions and budget, not of the candidates."""
     context = max(q.length for q in questions) + soft
     fed = [len(q.suffix_ids) + soft for q in questions]
-    row = _row_bytes(network, max(fed), context, 1) + copies * _row_bytes(network, new, context + new, kept)
-    size = max(1, int((engine.memory * engine.group_size) // (row * group)))
+    row = network.row_bytes(max(fed), context) + copies * network.row_bytes(new, context + new, kept)
+    size = max(1, engine.rows_that_fit(row, group))
     chunks: list[list[int]] = []
     for i in sorted(range(len(questions)), key=lambda i: (fed[i], questions[i].length)):
         if not chunks or len(chunks[-1]) == size or fed[i] > PADDING_SLACK * fed[chunks[-1][0]]:
@@ -522,17 +519,7 @@ def _copies(engine: Engine, network: Network, questions: Sequence[Question], pro
     """Respondents of one row whose keys and values fit beside each other."""
     context = max(q.length for q in questions) + prompts.shape[1]
     group = engine.group_size if prompts.shape[1] else 1
-    return max(1, int((engine.memory * engine.group_size) // (2 * group * _row_bytes(network, 1, context + steps, 1))))
-
-
-def _row_bytes(network: Network, new: int, total: int, kept: int) -> int:
-    """Of a row's forward: activations of the new tokens, keys and values of all, held twice, and the logits kept."""
-    config = network.config
-    width = network.dtype.itemsize * network.hidden
-    heads = getattr(config, "num_attention_heads", None) or 1
-    shared = (getattr(config, "num_key_value_heads", None) or heads) / heads
-    per_token = 2 * getattr(config, "num_hidden_layers", 1) * shared * width
-    return int(24 * new * width + 2 * per_token * total + 12 * config.vocab_size * kept)
+    return max(1, engine.rows_that_fit(2 * network.row_bytes(1, context + steps), group))
 
 
 def _blocks(count: int, size: int) -> Iterator[range]:

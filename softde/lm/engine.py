@@ -108,7 +108,7 @@ class Engine:
 
         plain : one forward per candidate and question. grad : keep the graph, so that the answer can be differentiated
         with respect to `prompts`. order : the plan's blocks in the order in which they are asked. survives : after each
-        block, from all answers so far, which candidates are asked on.
+        block but the last, from all answers so far, which candidates are asked on.
 
         Raises
         ------
@@ -162,27 +162,29 @@ class Engine:
         asked = torch.zeros((n, len(plan.questions)), dtype=torch.bool, device=self.device)
         alive = torch.arange(n, device=self.device)
 
-        def ask(network: Network, chunk: Chunk, index: Tensor) -> Tensor:
+        def ask(network: Network, chunk: Chunk, options: Tensor, index: Tensor) -> Tensor:
             stem = stems.rows(index).after(ready.prefix) if stems else None
             with failing_as_path():
                 logits = chunk.ask(network, prompts.index_select(0, index), stem)
-            return option_logprobs(logits, option_index(plan, chunk.questions, width, self.device))
+            return option_logprobs(logits, options)
 
         fast = path != "plain" and not torch.is_grad_enabled()
         if fast and plan.digest:
             largest = max((c for block in ready.chunks for c in block), key=lambda c: c.tokens)
-            self._compile_once(lambda network: ask(network, largest, next(constant_groups(alive, group))[0]))
+            options = option_index(plan, largest.questions, width, self.device)
+            self._compile_once(lambda network: ask(network, largest, options, next(constant_groups(alive, group))[0]))
         network = self.fast if fast else self.network
         for block in order:
             for chunk in ready.chunks[block]:
                 columns = torch.tensor(chunk.questions, device=self.device)
+                options = option_index(plan, chunk.questions, width, self.device)
                 for index, real in constant_groups(alive, group):
-                    answer = ask(network, chunk, index)
+                    answer = ask(network, chunk, options, index)
                     raw[index[:real, None], columns] = answer[:real].to(self.device)
                     asked[index[:real, None], columns] = True
                     ledger += real * chunk.tokens
                     filler += (group - real) * chunk.tokens
-            if survives is not None:
+            if survives is not None and block != order[-1]:
                 keep = survives(combine(plan, raw.to(home), asked.to(home), ledger, filler)).to(self.device)
                 alive = alive[keep[alive]]
                 if not len(alive):
@@ -235,19 +237,15 @@ class Engine:
 
     def _fits(self, group: int) -> Fits:
         """Rows per candidate in one forward: a pure function of lengths, group size and memory budget."""
-        config = self.network.config
-        width = self.dtype.itemsize * self.network.hidden
-        heads = getattr(config, "num_attention_heads", None) or 1
-        shared = (getattr(config, "num_key_value_heads", None) or heads) / heads
-        per_token = 2 * getattr(config, "num_hidden_layers", 1) * shared * width  # keys and values of all layers
 
-        # A token's activations take some two dozen hidden widths; keys and values are held twice while a cache grows.
         def fits(new: int, cached: int) -> int:
-            row = 24 * new * width + (2 * per_token * (cached + new) if cached else 0)
-            row += 12 * config.vocab_size  # logits and their float32 copies
-            return int(self.memory * self.group_size // (row * group))
+            return self.rows_that_fit(self.network.row_bytes(new, cached + new if cached else 0), group)
 
         return fits
+
+    def rows_that_fit(self, row_bytes: float, group: int) -> int:
+        """Rows per candidate in a forward of a group: none, if one is too large."""
+        return int(self.memory * self.group_size // (row_bytes * group))
 
     def _groups_that_fit(self) -> int:
         """Candidates per forward: what keeps the device busy, halved until it takes at most half the free memory."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from softde.lm.template import PLACEMENTS, after_bos, cut_ids, question_text, render, token_ids
+from softde.lm.template import after_bos, check_placement, cut_ids, question_text, render, token_ids
 from softde.surveys import Item, Survey
 
 ORDERS = {"forward": ("forward",), "reversed": ("reversed",), "both": ("forward", "reversed")}
@@ -138,12 +138,6 @@ def make_plan(tokenizer: Any, survey: Survey, system: str | None, placement: str
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     most = max(len(item.options) for item in survey.items)
     return Plan(placement, questions, len(survey.items), most, system, blocks, digest)
-
-
-def check_placement(placement: str) -> None:
-    """Refuse an unknown one."""
-    if placement not in PLACEMENTS:
-        raise ValueError(f"placement: expected one of {', '.join(PLACEMENTS)}, got {placement!r}")
 
 
 def item_blocks(survey: Survey) -> tuple[frozenset[int], ...]:

@@ -123,6 +123,18 @@ class Network:
         """Must rows not be padded?"""
         return reads_padding(self.model)
 
+    def row_bytes(self, new: int, total: int, kept: int = 1) -> float:
+        """Of a row's forward: activations of its new tokens, keys and values of `total`, and the logits that are kept.
+
+        A token's activations take some two dozen hidden widths; keys and values are held twice while a cache grows, and
+        logits have float32 copies.
+        """
+        width = self.dtype.itemsize * self.hidden
+        heads = getattr(self.config, "num_attention_heads", None) or 1
+        shared = (getattr(self.config, "num_key_value_heads", None) or heads) / heads
+        per_token = 2 * getattr(self.config, "num_hidden_layers", 1) * shared * width  # keys and values of all layers
+        return 24 * new * width + 2 * per_token * total + 12 * self.config.vocab_size * kept
+
     def ids(self, ids: Sequence[Any]) -> Tensor:
         """Token ids on the model's device."""
         return torch.tensor(ids, dtype=torch.long, device=self.device)
@@ -208,6 +220,13 @@ def filled_cache(past: KeysValues) -> Any:
         cache.update(keys[..., :0, :], values[..., :0, :], layer)  # makes the layer
         cache.layers[layer].keys, cache.layers[layer].values = keys, values
     return cache
+
+
+def padding(network: Network, pads: Sequence[int], length: int, group: int) -> tuple[Tensor, Tensor | None]:
+    """(positions, mask of real tokens or None) of rows of one length, each `group` times, with padding on the left."""
+    pad = network.ids(pads).repeat_interleave(group)[:, None]
+    steps = torch.arange(length, device=network.device)[None]
+    return (steps - pad).clamp(min=0), (steps >= pad).long() if any(pads) else None
 
 
 def left_padded(tensors: Iterable[Tensor]) -> Tensor:

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softde.lm.layout import Node, Plan
-from softde.lm.network import KeysValues, Network, filled_cache
+from softde.lm.network import KeysValues, Network, filled_cache, padding
 
 PADDING_SLACK = 1.03  # longest over shortest row of a padded forward, so that padding stays below 3 %
 PACKED = 1024  # tokens of a packed row at most: attention looks at all pairs of them, also at those the mask hides
@@ -167,15 +167,14 @@ class Expanded:
             each = [prefix_of(network, plan.questions[i].prefix_ids) for i in piece]
             prefix = KeysValues.stacked(each).repeated(group)
         widest, new = max(context), soft + len(rests[0])
-        pads = network.ids([widest - c for c in context]).repeat_interleave(group, 0)[:, None]
-        steps = torch.arange(widest + new, device=network.device)[None]
+        positions, mask = padding(network, [widest - c for c in context], widest + new, group)
         return cls(
             tuple(piece),
             prefix,
             network.ids([[network.soft] * soft + list(rest) for rest in rests]).repeat_interleave(group, 0),
             torch.stack([network.embed(rest) for rest in rests]),
-            steps[:, widest:] - pads,
-            (steps >= pads).long() if bool((pads > 0).any()) else None,
+            positions[:, widest:],
+            mask,
         )
 
     def ask(self, network: Network, group: Tensor, stem: KeysValues | None) -> Tensor:
@@ -277,15 +276,12 @@ class Batched:
         ids = network.ids(
             [[*b, *[network.soft] * soft, *q.suffix_ids] for b, q in zip(befores, questions, strict=True)]
         ).repeat_interleave(group, 0)
-        pads = network.ids([longest - q.length for q in questions]).repeat_interleave(group, 0)[:, None]
-        steps = torch.arange(longest + soft, device=network.device)[None]
         return cls(
             tuple(piece),
             tuple(network.embed(b)[None] for b in befores),
             tuple(network.embed(q.suffix_ids)[None] for q in questions),
             ids,
-            (steps - pads).clamp(min=0),
-            (steps >= pads).long() if bool((pads > 0).any()) else None,
+            *padding(network, [longest - q.length for q in questions], longest + soft, group),
         )
 
     def ask(self, network: Network, group: Tensor, stem: KeysValues | None) -> Tensor:
@@ -325,11 +321,8 @@ class Plain:
         return cls((i,), plan.questions[i].prefix_ids, plan.questions[i].suffix_ids, soft)
 
     def ask(self, network: Network, group: Tensor, stem: KeysValues | None) -> Tensor:
-        before, behind = network.embed(self.prefix_ids), network.embed(self.suffix_ids)
-        ids = network.ids([*self.prefix_ids, *[network.soft] * self.soft, *self.suffix_ids])[None]
-        positions = torch.arange(ids.shape[1], device=network.device)[None]
-        answers = [network.logits(torch.cat([before, c, behind])[None], positions, ids)[:, -1] for c in group]
-        return torch.stack(answers)
+        rows, positions, ids = row(network, self.prefix_ids, group, self.suffix_ids, 0)
+        return torch.stack([network.logits(one[None], positions, ids)[:, -1] for one in rows])
 
 
 Path = type[Packed] | type[Expanded] | type[Copied] | type[Batched] | type[Plain]

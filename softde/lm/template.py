@@ -17,6 +17,12 @@ PARTS = "".join(f"|replace('%{c}','{DATE.strftime('%' + c)}')" for c in "dmYybBa
 PINNED = "{%- macro strftime_now(form) -%}{{ form|replace('%-','%')" + PARTS + " }}{%- endmacro %}"
 
 
+def check_placement(placement: str) -> None:
+    """Refuse an unknown one."""
+    if placement not in PLACEMENTS:
+        raise ValueError(f"placement: expected one of {', '.join(PLACEMENTS)}, got {placement!r}")
+
+
 def question_text(item: Item, order: str, instruction: str, common_first: bool = False) -> str:
     """What the user says: the item, its labelled options from the top, the instruction.
 

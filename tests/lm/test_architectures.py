@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from softde.lm import LM
-from softde.lm.layout import PLACEMENTS
+from softde.lm.template import PLACEMENTS
 from softde.surveys import Item, Survey, options
 from tests import tiny_random
 
