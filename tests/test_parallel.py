@@ -233,3 +233,20 @@ def test_the_command_under_torchrun(llama_folder: Path, mini_file: Path, tmp_pat
     wrong = torchrun(tmp_path, *words, "--out", "two", "--seed", "1")
     assert wrong.returncode != 0 and "Traceback" not in wrong.stdout
     assert wrong.stderr.count("softde: error: two holds a run with another configuration (seed was 0, now 1)") == 1
+
+
+def test_a_group_that_was_joined_is_left_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch.distributed as dist
+
+    from softde import parallel
+
+    join, at_the_end = dist.init_process_group, list[Any]()
+    monkeypatch.setattr(parallel, "launched", lambda: True)
+    monkeypatch.setattr(parallel.atexit, "register", at_the_end.append)
+    monkeypatch.setattr(
+        dist, "init_process_group", lambda backend, **_: join(backend, store=dist.HashStore(), rank=0, world_size=1)
+    )
+    assert parallel.ranks().size == 1 and dist.is_initialized()
+    for leave in at_the_end * 2:  # a second time does no harm
+        leave()
+    assert at_the_end and not dist.is_initialized()
