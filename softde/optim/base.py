@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol, TypeVar, get_type_hints, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, get_origin, get_type_hints, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -222,6 +222,20 @@ def best_ever(state: State, candidates: Tensor, losses: Tensor) -> tuple[Tensor,
     return state.best_x, state.best_loss
 
 
+def advance(state: S, candidates: Tensor, scored: Tensor, /, **changes: Any) -> S:
+    """The state one generation on: the best ever, the counts, and the optimiser's own changes."""
+    best_x, best_loss = best_ever(state, candidates, scored)
+    return replace(
+        state,
+        best_x=best_x,
+        best_loss=best_loss,
+        generation=state.generation + 1,
+        evaluations=state.evaluations + len(scored),
+        asked=False,
+        **changes,
+    )
+
+
 def describe(state: State, members: Tensor, member_losses: Tensor, losses: Tensor, improved: int) -> Info:
     """The record of the generation that led to ``state``; members (population, dim) are those that go on."""
     kept = comparable(member_losses).sort().values.tolist()
@@ -311,10 +325,24 @@ def check_tell(state: State, candidates: Tensor) -> None:
 
 
 def state_to_tensors(state: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Split a state into tensors (for safetensors) and numbers (for strict JSON); exact."""
-    values = {field.name: getattr(state, field.name) for field in fields(state)}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in values.items() if isinstance(value, Tensor)}
-    numbers = {name: _to_json(value) for name, value in values.items() if name not in tensors}
+    """Split a state into tensors (for safetensors) and numbers (for strict JSON); exact.
+
+    A state within a state, and a mapping of tensors, become entries with dotted names.
+    """
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, Any] = {}
+    for field in fields(state):
+        name, value = field.name, getattr(state, field.name)
+        if isinstance(value, State):
+            inner, counts = state_to_tensors(value)
+            tensors |= {f"{name}.{key}": tensor for key, tensor in inner.items()}
+            numbers |= {f"{name}.{key}": number for key, number in counts.items()}
+        elif isinstance(value, Mapping):
+            tensors |= {f"{name}.{key}": _saved(tensor) for key, tensor in value.items()}
+        elif isinstance(value, Tensor):
+            tensors[name] = _saved(value)
+        else:
+            numbers[name] = _to_json(value)
     return tensors, numbers
 
 
@@ -324,17 +352,37 @@ def state_from_tensors(
     numbers: Mapping[str, Any],
     device: torch.device | str = "cpu",
 ) -> S:
-    """The state that ``state_to_tensors`` split."""
+    """The state that ``state_to_tensors`` split.
+
+    A state within it is of the optimiser that has the same name in ``optimizer``; it may be absent.
+    """
     hints = get_type_hints(optimizer.state_type)
-    names = [field.name for field in fields(optimizer.state_type)]
-    missing = [name for name in names if name not in tensors and name not in numbers]
+    values: dict[str, Any] = {}
+    missing = []
+    for field in fields(optimizer.state_type):
+        name, inside = field.name, f"{field.name}."
+        below = {key.removeprefix(inside): tensor for key, tensor in tensors.items() if key.startswith(inside)}
+        if name in tensors:
+            values[name] = tensors[name].to(device)
+        elif name in numbers:
+            values[name] = None if numbers[name] is None else hints[name](numbers[name])
+        elif get_origin(hints[name]) is Mapping:
+            values[name] = {key: tensor.to(device) for key, tensor in below.items()}
+        elif below:
+            counts = {key.removeprefix(inside): number for key, number in numbers.items() if key.startswith(inside)}
+            values[name] = state_from_tensors(getattr(optimizer, name), below, counts, device)
+        else:
+            missing.append(name)
     if missing:
         raise ValueError(
             f"Expected a saved state of {type(optimizer).__name__}, but {', '.join(missing)} is missing: resume with "
             "the optimiser that wrote it."
         )
-    values: dict[str, Any] = {n: tensors[n].to(device) if n in tensors else hints[n](numbers[n]) for n in names}
     return optimizer.state_type(**values)
+
+
+def _saved(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous()
 
 
 def _to_json(value: Any) -> Any:

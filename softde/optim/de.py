@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int, Int16
 from torch import Tensor
 
 from softde.checks import whole
-from softde.optim.base import Info, State, as_losses, as_points, best_ever, check_tell, comparable, describe, row_blocks
+from softde.optim.base import Info, State, advance, as_losses, as_points, check_tell, comparable, describe, row_blocks
 
 Bound = float | Sequence[float]
 
@@ -139,16 +139,12 @@ class DE:
         losses = as_losses(losses, candidates)
         new, old = comparable(losses), comparable(state.losses)
         accepted = (new <= old).nonzero().flatten()
-        best_x, best_loss = best_ever(state, candidates, losses)
-        state = replace(
+        state = advance(
             state,
+            candidates,
+            losses,
             population=state.population.index_copy(0, accepted, candidates.index_select(0, accepted)),
             losses=state.losses.index_copy(0, accepted, losses.index_select(0, accepted)),
-            best_x=best_x,
-            best_loss=best_loss,
-            generation=state.generation + 1,
-            evaluations=state.evaluations + len(losses),
-            asked=False,
         )
         return state, describe(state, state.population, state.losses, losses, improved=int((new < old).sum()))
 
