@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeVar, get_origin, get_type_hints, runtime_checkable
@@ -72,6 +72,15 @@ class Bounded(Protocol):
         ...
 
 
+@runtime_checkable
+class Recommends(Protocol):
+    """An optimiser whose best guess is not the best candidate it has seen, such as the mean of a distribution."""
+
+    def recommend(self, state: Any) -> Tensor:
+        """The point (dim,) that it would return; under noise better than the luckiest candidate."""
+        ...
+
+
 @dataclass(frozen=True)
 class Info:
     """The record of one generation.
@@ -100,6 +109,9 @@ class StopReason(StrEnum):
     TARGET = "the target loss is reached"
     UNSCORED = "no candidate of the first generation could be scored"
     CALLBACK = "the callback asked to stop"
+    PLATEAU = "the best loss has not fallen for as long as patience lasts"
+    TIME = "the time is used up"
+    TOKENS = "the tokens are used up"
 
 
 class Step(NamedTuple):
@@ -111,59 +123,7 @@ class Step(NamedTuple):
     info: Info
 
 
-@dataclass(frozen=True, eq=False)
-class MinimizeResult:
-    """What ``minimize`` found; ``state`` goes on where it stopped."""
-
-    best_x: Tensor
-    best_loss: float
-    evaluations: int
-    trajectory: tuple[Info, ...]
-    stop_reason: StopReason
-    state: Any
-
-
 # ---- the loop ------------------------------------------------------------------------------------------------------
-
-
-def minimize(
-    fn: Callable[[Tensor], Any],
-    optimizer: Optimizer[S],
-    init: Any,
-    budget: int,
-    seed: int = 0,
-    target_loss: float | None = None,
-    callback: Callable[[S, Info], bool | None] | None = None,
-) -> MinimizeResult:
-    """Minimise a function of many candidates at once.
-
-    Parameters
-    ----------
-    fn : takes (population, dim), which it must not change, and returns (population,) losses: tensor, array or list.
-    optimizer : for example ``DE(population_size=32)``.
-    init : start points, (population, dim), float32 or float64: tensor, array or nested list.
-    budget : candidates scored at most; only whole generations are run.
-    seed : the whole run follows from it.
-    target_loss : stop as soon as the best loss is at or below it.
-    callback : called with (state, info) after every generation; returning True stops the search.
-
-    Raises
-    ------
-    ValueError
-        If the budget is below the population, the start points do not fit, or ``fn`` returns another shape; or the
-        budget or the seed is no whole number.
-    """
-    check_budget(optimizer, budget)
-    state, trajectory, stopped = optimizer.init(init), [], False
-    for step in generations(optimizer, state, fn, budget, seed, target_loss):
-        state = step.state
-        trajectory.append(step.info)
-        if callback is not None and callback(state, step.info):
-            stopped = True
-            break
-    reason = StopReason.CALLBACK if stopped else stop_reason(state, budget, target_loss)
-    assert reason is not None  # generations() ends only for a reason
-    return MinimizeResult(state.best_x, state.best_loss, state.evaluations, tuple(trajectory), reason, state)
 
 
 def generations(
@@ -200,6 +160,18 @@ def stop_reason(state: State, budget: int, target_loss: float | None = None) -> 
     return None
 
 
+def stale(history: Iterable[tuple[int, float]], min_improvement: float = 0.0) -> int:
+    """Candidates scored since the best loss last fell; history has (evaluations, best loss) of every generation.
+
+    A best loss that falls by less than min_improvement is compared with again, so that many small falls make one.
+    """
+    evaluations, since, best = 0, 0, math.inf
+    for evaluations, loss in history:
+        if loss < best and (math.isinf(best) or best - loss >= min_improvement):
+            since, best = evaluations, loss
+    return evaluations - since
+
+
 def generator_for(seed: int, generation: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator for one generation of one run: what it draws depends on nothing else."""
     digest = hashlib.sha256(f"softde optim {whole(seed, 'seed')} {int(generation)}".encode()).digest()
@@ -222,6 +194,11 @@ def best_ever(state: State, candidates: Tensor, losses: Tensor) -> tuple[Tensor,
     return state.best_x, state.best_loss
 
 
+def recommendation(optimizer: Optimizer[S], state: S) -> Tensor:
+    """The point that an optimiser would return, (dim,): its own choice, or the best candidate."""
+    return optimizer.recommend(state) if isinstance(optimizer, Recommends) else state.best_x
+
+
 def advance(state: S, candidates: Tensor, scored: Tensor, /, **changes: Any) -> S:
     """The state one generation on: the best ever, the counts, and the optimiser's own changes."""
     best_x, best_loss = best_ever(state, candidates, scored)
@@ -239,8 +216,10 @@ def advance(state: S, candidates: Tensor, scored: Tensor, /, **changes: Any) -> 
 def describe(state: State, members: Tensor, member_losses: Tensor, losses: Tensor, improved: int) -> Info:
     """The record of the generation that led to ``state``; members (population, dim) are those that go on."""
     kept = comparable(member_losses).sort().values.tolist()
-    n, mean = len(kept), members.mean(dim=0)
-    squares = sum(float((members[rows] - mean).norm()) ** 2 for rows in row_blocks(members))
+    n, squares = len(kept), 0.0
+    for block in members.split(max(1, BLOCK_NUMBERS // n), dim=1):  # both passes over a block read it from the cache
+        centered = (block - block.T.mv(block.new_full((n,), 1 / n))).flatten()
+        squares += float(centered.dot(centered))
     return Info(
         generation=state.generation,
         evaluations=state.evaluations,
@@ -273,11 +252,17 @@ def check_budget(optimizer: Optimizer[S], budget: int) -> None:
         )
 
 
+def check_patience(patience: int | None, min_improvement: float) -> None:
+    """Refuse a patience that is no whole number from 1 up, and an improvement that is none."""
+    if patience is not None:
+        whole(patience, "patience", 1)
+    if isinstance(min_improvement, bool) or not 0 <= min_improvement < math.inf:
+        raise ValueError(f"min_improvement: expected a finite number from 0 up, got {min_improvement!r}")
+
+
 def as_points(points: Any, population_size: int) -> Tensor:
     """A copy of the start points as (population, dim), float32 or float64."""
-    copy = points.detach().clone() if isinstance(points, Tensor) else _tensor(points, "start points", None)
-    if isinstance(points, (list, tuple)) and not copy.is_floating_point():
-        copy = copy.float()  # whole numbers in a list say nothing of a dtype
+    copy = as_tensor(points, "start points")
     if copy.ndim != 2 or copy.shape[0] != population_size or copy.shape[1] == 0:
         raise ValueError(
             f"Expected start points of shape (population, dim) with population_size={population_size} rows, but got "
@@ -288,6 +273,12 @@ def as_points(points: Any, population_size: int) -> Tensor:
     if not bool(copy.isfinite().all()):
         raise ValueError("Expected finite start points, but some are NaN or infinite: replace them before the search.")
     return copy
+
+
+def as_tensor(values: Any, what: str) -> Tensor:
+    """A copy as a tensor; whole numbers in a list say nothing of a dtype and become float32."""
+    copy = values.detach().clone() if isinstance(values, Tensor) else _tensor(values, what, None)
+    return copy.float() if isinstance(values, (list, tuple)) and not copy.is_floating_point() else copy
 
 
 def as_losses(losses: Any, candidates: Tensor) -> Tensor:
@@ -379,6 +370,13 @@ def state_from_tensors(
             "the optimiser that wrote it."
         )
     return optimizer.state_type(**values)
+
+
+def settings(optimizer: Any) -> dict[str, Any]:
+    """An optimiser's name and hyper-parameters, those of the optimisers in it too, as plain values for a record."""
+    values = {field.name: getattr(optimizer, field.name) for field in fields(optimizer)}
+    plain = {name: settings(value) if isinstance(value, Optimizer) else value for name, value in values.items()}
+    return {"name": type(optimizer).__name__, **plain}
 
 
 def _saved(tensor: Tensor) -> Tensor:

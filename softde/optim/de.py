@@ -3,8 +3,11 @@
 One generation, for every candidate x_i::
 
     v = base + F (sum of differences of members)        mutation: one row of STRATEGIES
-    u = v where the crossover says so, else x_i         binomial or exponential, at least one coordinate of v
+    u = v where the crossover says so, else x_i         binomial or exponential, at least one unit of v
     x_i <- u if f(u) <= f(x_i)                          selection
+
+``Evolution`` is this loop; ``DE`` gives it fixed F and CR, ``softde.optim.adaptive`` those that learn. A new strategy
+is one row of STRATEGIES.
 
 Names of strategies are SciPy's, symbols are Storn and Price's. References: [SP] Storn, Price (1997), J. Global
 Optimization 11, 341; [JADE] Zhang, Sanderson (2009), IEEE Trans. Evolutionary Computation 13(5), 945.
@@ -13,17 +16,27 @@ Optimization 11, 341; [JADE] Zhang, Sanderson (2009), IEEE Trans. Evolutionary C
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import reduce
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Int16
 from torch import Tensor
 
 from softde.checks import whole
-from softde.optim.base import Info, State, advance, as_losses, as_points, check_tell, comparable, describe, row_blocks
+from softde.optim import base
+from softde.optim.base import (
+    Info,
+    State,
+    advance,
+    as_losses,
+    as_points,
+    check_tell,
+    comparable,
+    describe,
+)
 
 Bound = float | Sequence[float]
 
@@ -54,50 +67,340 @@ NAMES = tuple(f"{base}{crossover}" for base in STRATEGIES for crossover in ("bin
 
 @dataclass(frozen=True, eq=False)
 class DEState(State):
-    """A search between two calls; losses are as they came (NaN stays NaN), +inf before the first tell."""
+    """A search between two calls; losses are as they came (NaN stays NaN), +inf before the first tell.
 
-    population: Tensor  # (population, dim)
-    losses: Tensor  # (population,) float64
+    A member's loss is the mean of its finite ones where the search re-evaluates. What a search does not use is None.
+    """
+
+    population: Tensor  # (members, dim)
+    losses: Tensor  # (members,) float64
+    counts: Tensor | None  # (members,) finite losses behind each mean
+    ages: Tensor | None  # (members,) generations since the member last improved
+    start: Tensor | None  # (2, dim) mean and standard deviation of the start points, for new members
+    spread: float  # of the population, as in Info
+    start_spread: float  # of the start points
+
+
+S = TypeVar("S", bound=DEState)
+
+
+class Parameters(NamedTuple):
+    """The numbers of one generation's mutation and crossover."""
+
+    F: Float[Tensor, " members"]
+    CR: Float[Tensor, " members"]
+    w: Float[Tensor, " members"] | None = None  # the first difference is weighted by w F
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Everything random about one generation."""
+    """Everything random about one generation. A unit is one coordinate, or several that cross over together."""
 
-    donors: Int[Tensor, "population donors"]  # distinct members, none of them the target
-    elite: Int[Tensor, " population"]  # rank of each candidate's pbest, 0 the best
-    F: Float[Tensor, " population"]
-    CR: Float[Tensor, " population"]
-    start: Int[Tensor, " population"]  # the coordinate that always comes from v; an exponential run starts there
-    u: Float[Tensor, " population"]  # uniform: the length of an exponential run, or the rounding of CR
-    words: Int16[Tensor, "population dim"] | None = None  # uniform, for binomial crossover
+    donors: Int[Tensor, "members donors"]  # distinct, none of them the target; beyond the members: the archive's
+    elite: Int[Tensor, " members"]  # rank of each candidate's pbest, 0 the best
+    F: Float[Tensor, " members"]
+    CR: Float[Tensor, " members"]
+    start: Int[Tensor, " members"]  # the unit that always comes from v; an exponential run starts there
+    w: Float[Tensor, " members"] | None = None
+    end: Int[Tensor, " members"] | None = None  # exponential: units from start up to end cross, and those below wrap
+    wrap: Int[Tensor, " members"] | None = None
+    words: Int16[Tensor, "members units"] | None = None  # binomial: units whose word is below the threshold cross
+    threshold: Int16[Tensor, " members"] | None = None
+    jitter: Int16[Tensor, "members dim"] | None = None  # uniform, one half of 2**16 on either side of zero
+    within: Float[Tensor, "members dim"] | None = None  # uniform in [0, 1), for what has left its bounds
+    fresh: Float[Tensor, "new dim"] | None = None  # normal, for members that are given up
+    keys: Float[Tensor, " rows"] | None = None  # uniform: who stays in an archive that overflows
 
-    def block(self, rows: slice, device: torch.device) -> Draws:
-        """The draws of some candidates, on the device of their population."""
+    def to(self, device: torch.device) -> Draws:
+        """The same draws beside their population."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Draws(**{name: value[rows].to(device) for name, value in values.items() if value is not None})
+        return Draws(**{name: value.to(device) for name, value in values.items() if value is not None})
+
+
+class Outcome(NamedTuple):
+    """What a tell decided, per member."""
+
+    old: Float[Tensor, " members"]  # what each trial was compared with, +inf where unscored
+    new: Float[Tensor, " members"]
+    accepted: Bool[Tensor, " members"]
+    success: Bool[Tensor, " members"]  # accepted for being better
+    given: Bool[Tensor, " members"]  # accepted because the parent was given up
 
 
 @dataclass(frozen=True)
-class DE:
-    """Differential evolution.
+class Evolution:
+    """The generation that every kind of differential evolution shares.
 
     Parameters
     ----------
-    population_size : candidates per generation.
-    strategy : a name in ``softde.optim.de.NAMES``: best1, best2, rand1, rand2, randtobest1, currenttobest1 or
-        currenttopbest1, followed by bin or exp.
-    F : differential weight in (0, 2], or (low, high): drawn uniformly between them.
-    CR : crossover probability in [0, 1].
-    p : currenttopbest1 draws from the best ``round(p * population_size)`` members, never fewer than two.
-    dither : a (low, high) F is drawn once per "candidate", which mixes step lengths within a generation, or once per
-        "generation", as SciPy does.
+    population_size : members, and candidates of the first generation.
     bounds : None, or (low, high), each a number or one number per coordinate. Start points must lie within.
-    bounds_handling : a coordinate of a trial beyond its bound is left there ("none"), put on the bound ("clip"), or
-        put halfway between its parent and the bound ("bounce", [JADE] p. 947).
+    bounds_handling : a coordinate of a trial beyond its bound is left there ("none"), put on the bound ("clip"), put
+        halfway between its parent and the bound ("bounce", [JADE] p. 947), or drawn anew, uniformly between the bounds
+        ("resample", as SciPy does).
+    unit : so many adjacent coordinates cross over together: with the hidden size, whole rows of embeddings. The
+        dimension must be a multiple of it.
+    reevaluate : so many of the best members are scored again with every later generation, after the trials; a member's
+        loss is then the mean of its finite losses. For noisy losses.
+    margin : a trial must be better than its parent by so much. For noisy losses.
+    restart : None, or the share of the start points' spread below which the population counts as collapsed; then all
+        members but the best are given up.
+    age : None, or the generations without improvement after which a member other than the best is given up.
+
+    A member that is given up is replaced by a point from the start distribution, which is normal with the start points'
+    mean and standard deviation, coordinate by coordinate, and put within the bounds; whatever its loss is.
     """
 
     state_type: ClassVar[type[DEState]] = DEState
+    mutation: ClassVar[str] = "rand1bin"
+
+    population_size: int = 32
+    bounds: tuple[Bound, Bound] | None = field(default=None, kw_only=True)
+    bounds_handling: str = field(default="bounce", kw_only=True)
+    unit: int = field(default=1, kw_only=True)
+    reevaluate: int = field(default=0, kw_only=True)
+    margin: float = field(default=0.0, kw_only=True)
+    restart: float | None = field(default=None, kw_only=True)
+    age: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name, least in (("population_size", None), ("unit", 1), ("reevaluate", 0), ("age", 1)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole(getattr(self, name), name, least))
+        _check_population(self, self.scheme)
+        _check_policies(self)
+        _check_bounds(self.bounds, self.bounds_handling)
+        if self.bounds is not None:
+            object.__setattr__(self, "bounds", tuple(_as_bound(bound) for bound in self.bounds))
+
+    # what kinds differ in
+
+    @property
+    def scheme(self) -> str:
+        """The name of the strategy."""
+        return self.mutation
+
+    def parameters(self, state: Any, generator: torch.Generator) -> Parameters:
+        """F and CR of each trial, on the generator's device."""
+        raise NotImplementedError
+
+    def donors(self, state: Any, generator: torch.Generator) -> Int[Tensor, "members donors"]:
+        """Whom each trial's differences are made of."""
+        return distinct_donors(len(state.population), STRATEGIES[self.scheme[:-3]].donors, generator)
+
+    def elite(self, state: Any) -> int:
+        """How many members count as the best."""
+        return 2
+
+    def archive(self, state: Any) -> Float[Tensor, "archived dim"] | None:
+        """Rows that donors may be drawn from besides the population."""
+        return None
+
+    def extra(self, population: Tensor) -> dict[str, Any]:
+        """Fields of the first state besides those of DEState."""
+        return {}
+
+    def pending(self, draws: Draws) -> dict[str, Any]:
+        """What tell needs of the draws."""
+        return {}
+
+    def learn(self, state: Any, outcome: Outcome) -> dict[str, Any]:
+        """Changes to the kind's own fields."""
+        return {}
+
+    def survivors(self, state: Any) -> int:
+        """How many members go on from a state that has been told."""
+        return len(state.population)
+
+    # the contract
+
+    def init(self, points: Any) -> Any:
+        """Start from points (population, dim), float32 or float64."""
+        population = as_points(points, self.population_size)
+        _check_unit(self.unit, population)
+        low, high = _bounds(self.bounds, population)
+        _check_start(population, low, high)
+        n, device, replaces = len(population), population.device, self.restart is not None or self.age is not None
+        return self.state_type(
+            best_x=population[0].clone(),
+            best_loss=math.inf,
+            generation=0,
+            evaluations=0,
+            asked=False,
+            population_size=n,
+            population=population,
+            losses=torch.full((n,), math.inf, dtype=torch.float64, device=device),
+            counts=torch.zeros(n, dtype=torch.int64, device=device) if self.reevaluate else None,
+            ages=torch.zeros(n, dtype=torch.int64, device=device) if self.age is not None else None,
+            start=torch.stack([population.mean(dim=0), population.std(dim=0, correction=0)]) if replaces else None,
+            spread=0.0,
+            start_spread=0.0,
+            **self.extra(population),
+        )
+
+    def ask(self, state: S, generator: torch.Generator) -> tuple[Tensor, S]:
+        """Candidates to score: first the start points, then trials (members, dim) and members to score again."""
+        if state.generation == 0:
+            return state.population.clone(), replace(state, asked=True)
+        draws = self.draw(state, generator).to(state.population.device)
+        candidates = self.propose(state, draws)
+        if self.reevaluate:
+            candidates = torch.cat([candidates, state.population[_ranked(state)[: self.reevaluate]]])
+        return candidates, replace(state, asked=True, **self.pending(draws))
+
+    def tell(self, state: S, candidates: Tensor, losses: Any) -> tuple[S, Info]:
+        """Select: a candidate replaces its parent unless it is worse ([SP]; [JADE] eq. 5 is strict)."""
+        check_tell(state, candidates)
+        losses = as_losses(losses, candidates)
+        n = len(state.population)
+        old, counts = running_means(state, losses[n:])
+        outcome = self.outcome(state, old, losses[:n])
+        rows = outcome.accepted.nonzero().flatten()
+        learned = self.learn(state, outcome)
+        state = advance(
+            state,
+            candidates,
+            losses,
+            population=chosen(outcome.accepted, candidates, state.population),
+            losses=old.index_copy(0, rows, losses.index_select(0, rows)),
+            counts=None if counts is None else counts.where(~outcome.accepted, losses[:n].isfinite().long()),
+            ages=None if state.ages is None else (state.ages + 1).where(~(outcome.success | outcome.given), 0),
+            **learned,
+        )
+        state = shrink(state, self.survivors(state), self.reevaluate)
+        info = describe(state, state.population, state.losses, losses, improved=int(outcome.success.sum()))
+        start_spread = info.spread if state.generation == 1 else state.start_spread
+        return replace(state, spread=info.spread, start_spread=start_spread), info
+
+    def bound(self, state: S) -> Float[Tensor, " candidates"]:
+        """The loss to beat: a worse trial is dropped, however much worse; +inf where every loss counts."""
+        parents = comparable(state.losses)
+        if state.generation == 0:
+            return parents
+        bound = (parents - self.margin).clamp(min=state.best_loss)  # the best ever is kept without a margin
+        bound = bound.where(~self.given_up(state), math.inf)
+        again = _ranked(state)[
+            : self.reevaluate
+        ]  # their own losses, and those of their trials, change what is compared
+        return torch.cat([bound.index_fill(0, again, math.inf), bound.new_full((len(again),), math.inf)])
+
+    def recommend(self, state: S) -> Float[Tensor, " dim"]:
+        """The best candidate ever; where members are scored again, the member with the best mean."""
+        return state.population[_ranked(state)[0]].clone() if self.reevaluate else state.best_x
+
+    # its steps
+
+    def given_up(self, state: DEState) -> Bool[Tensor, " members"]:
+        """Members that the next generation replaces whatever comes."""
+        n, device = len(state.population), state.population.device
+        given = torch.zeros(n, dtype=torch.bool, device=device)
+        if state.generation == 0:
+            return given
+        if self.age is not None and state.ages is not None:
+            given = state.ages >= self.age
+        if self.restart is not None and state.spread < self.restart * state.start_spread:
+            given = torch.ones(n, dtype=torch.bool, device=device)
+        return given.index_fill(0, _ranked(state)[:1], False)
+
+    def draw(self, state: S, generator: torch.Generator) -> Draws:
+        """Everything random about the next generation, on the generator's device."""
+        n, dim = state.population.shape
+        device, dtype = generator.device, state.population.dtype
+        parameters = self.parameters(state, generator)
+        u = torch.rand(n, generator=generator, dtype=torch.float64, device=device)
+        start = torch.randint(dim // self.unit, (n,), generator=generator, device=device)
+        given = int(self.given_up(state).sum()) if self.age is not None or self.restart is not None else 0
+        archive, resample = self.archive(state), self.bounds is not None and self.bounds_handling == "resample"
+        return Draws(
+            **parameters._asdict(),
+            donors=self.donors(state, generator),
+            elite=torch.randint(self.elite(state), (n,), generator=generator, device=device),
+            start=start,
+            **_crossing(self.scheme, parameters.CR, u, start, dim // self.unit, generator),
+            jitter=random_words(n, dim, generator) if self.jittered else None,
+            within=torch.rand((n, dim), generator=generator, dtype=dtype, device=device) if resample else None,
+            fresh=torch.randn((given, dim), generator=generator, dtype=dtype, device=device) if given else None,
+            keys=None
+            if archive is None
+            else torch.rand(len(archive) + n, generator=generator, dtype=torch.float64, device=device),
+        )
+
+    @property
+    def jittered(self) -> float:
+        """By how much F differs between coordinates."""
+        return 0.0
+
+    def propose(self, state: S, draws: Draws) -> Float[Tensor, "members dim"]:
+        """Trials: a function of the state and the draws only."""
+        population, archive, index = state.population, self.archive(state), members(draws, _ranked(state))
+        low, high = _bounds(self.bounds, population)
+        trials, spare = torch.empty_like(population), torch.empty(0)
+        for columns in column_blocks(population, self.unit):
+            parents, out = population[:, columns], trials[:, columns]
+            pool = parents if archive is None or not len(archive) else torch.cat([parents, archive[:, columns]])
+            if spare.shape[-1] != parents.shape[1]:
+                spare = parents.new_empty((3, *parents.shape))
+            self._cross(pool, parents, index, draws, columns, spare, out)
+            if self.bounds is not None:
+                within = None if draws.within is None else draws.within[:, columns]
+                left, right = (side[columns] if side.ndim else side for side in (low, high))
+                repair(out, parents, left, right, self.bounds_handling, within)
+        if draws.fresh is not None and state.start is not None:
+            points = (state.start[0] + state.start[1] * draws.fresh).clamp(low, high)
+            trials[self.given_up(state)] = points
+        return trials
+
+    def _cross(
+        self,
+        pool: Float[Tensor, "rows columns"],
+        parents: Float[Tensor, "members columns"],
+        index: Mapping[str, Int[Tensor, " members"]],
+        draws: Draws,
+        columns: slice,
+        spare: Float[Tensor, "3 members columns"],
+        out: Float[Tensor, "members columns"],
+    ) -> None:
+        """Some columns of the trials, into ``out``: mutants where units cross, their parents elsewhere."""
+        strategy, units = STRATEGIES[self.scheme[:-3]], slice(columns.start // self.unit, -(-columns.stop // self.unit))
+        F = draws.F.to(out.dtype)[:, None]
+        if draws.jitter is not None:  # F (1 + jitter (u - 1/2))
+            F = F * (1 + self.jittered / 2**16 * (draws.jitter[:, columns] + 0.5).to(out.dtype))
+        if units.stop - units.start == 1:  # x + 0 (...) where it does not cross: no pass over the numbers for a mask
+            mask = crossover(draws, units, out.new_empty((len(out), 1)))
+            mixed = index[strategy.base].where(mask[:, 0] > 0, index["x"])
+            mutate(pool, strategy._replace(base="mixed"), {**index, "mixed": mixed}, F * mask, draws.w, spare, out)
+            return
+        mutants = mutate(pool, strategy, index, F, draws.w, spare, spare[0])
+        mask = crossover(draws, units, spare[1, :, : units.stop - units.start])
+        if self.unit > 1:
+            parents, mutants, out = (matrix.unflatten(1, (-1, self.unit)) for matrix in (parents, mutants, out))
+            mask = mask[:, :, None]
+        torch.lerp(parents, mutants, mask, out=out)
+
+    def outcome(self, state: DEState, old: Float[Tensor, " members"], told: Float[Tensor, " members"]) -> Outcome:
+        """Who goes on; ``told`` are the trials' losses."""
+        old, new, given = comparable(old), comparable(told), self.given_up(state)
+        accepted = given | (new <= old - self.margin)
+        return Outcome(old, new, accepted, accepted & (new < old) & ~given, given)
+
+
+@dataclass(frozen=True)
+class DE(Evolution):
+    """Differential evolution with F and CR that stay.
+
+    Parameters
+    ----------
+    population_size : members, and candidates of the first generation.
+    strategy : a name in ``softde.optim.de.NAMES``: best1, best2, rand1, rand2, randtobest1, currenttobest1 or
+        currenttopbest1, followed by bin or exp.
+    F : differential weight in (0, 2], or (low, high): drawn uniformly between them.
+    CR : crossover probability in [0, 1]: the rate of a binomial crossover, or that at which an exponential one goes on.
+    p : currenttopbest1 draws from the best ``round(p * population_size)`` members, never fewer than two.
+    dither : a (low, high) F is drawn once per "candidate", which mixes step lengths within a generation, or once per
+        "generation", as SciPy does.
+    jitter : each coordinate has its own F (1 + jitter (u - 1/2)), u uniform; Storn's own programs use 0.001.
+    bounds, bounds_handling, unit, reevaluate, margin, restart, age : see ``Evolution``.
+    """
 
     population_size: int = 32
     strategy: str = "rand1bin"
@@ -105,95 +408,109 @@ class DE:
     CR: float = 0.9
     p: float = 0.1
     dither: str = "candidate"
-    bounds: tuple[Bound, Bound] | None = None
-    bounds_handling: str = "bounce"
+    jitter: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "population_size", whole(self.population_size, "population_size"))
+        if self.strategy not in NAMES:
+            raise ValueError(f"Unknown strategy {self.strategy!r}: expected one of {', '.join(NAMES)}.")
+        super().__post_init__()
         _check(self)
         if isinstance(self.F, Sequence):
             object.__setattr__(self, "F", (float(self.F[0]), float(self.F[1])))
-        if self.bounds is not None:
-            object.__setattr__(self, "bounds", tuple(_as_bound(bound) for bound in self.bounds))
 
-    def init(self, points: Any) -> DEState:
-        """Start from points (population_size, dim), float32 or float64."""
-        population = as_points(points, self.population_size)
-        low, high = _bounds(self.bounds, population)
-        if bool(((population < low) | (population > high)).any()):
-            raise ValueError(
-                "Expected start points within the bounds, but some lie outside: clamp them or widen the bounds."
-            )
-        losses = torch.full(population.shape[:1], math.inf, dtype=torch.float64, device=population.device)
-        return DEState(population[0].clone(), math.inf, 0, 0, False, len(population), population, losses)
+    @property
+    def scheme(self) -> str:
+        """The name of the strategy."""
+        return self.strategy
 
-    def ask(self, state: DEState, generator: torch.Generator) -> tuple[Tensor, DEState]:
-        """Candidates to score, (population, dim): first the start points, then trials."""
-        first = state.generation == 0
-        candidates = state.population.clone() if first else self.propose(state, self.draw(state, generator))
-        return candidates, replace(state, asked=True)
+    @property
+    def jittered(self) -> float:
+        """By how much F differs between coordinates."""
+        return self.jitter
 
-    def tell(self, state: DEState, candidates: Tensor, losses: Any) -> tuple[DEState, Info]:
-        """Select: a candidate replaces its parent unless it is worse ([SP]; [JADE] eq. 5 is strict)."""
-        check_tell(state, candidates)
-        losses = as_losses(losses, candidates)
-        new, old = comparable(losses), comparable(state.losses)
-        accepted = (new <= old).nonzero().flatten()
-        state = advance(
-            state,
-            candidates,
-            losses,
-            population=state.population.index_copy(0, accepted, candidates.index_select(0, accepted)),
-            losses=state.losses.index_copy(0, accepted, losses.index_select(0, accepted)),
-        )
-        return state, describe(state, state.population, state.losses, losses, improved=int((new < old).sum()))
+    def elite(self, state: DEState) -> int:
+        """How many members count as the best."""
+        return elite_size(self.p, len(state.population))
 
-    def bound(self, state: DEState) -> Float[Tensor, " population"]:
-        """The parents' losses: a worse trial is dropped, however much worse; +inf where there is nothing to beat."""
-        return comparable(state.losses)
-
-    def draw(self, state: DEState, generator: torch.Generator) -> Draws:
-        """Everything random about the next generation, on the generator's device."""
-        (n, dim), device = state.shape, generator.device
-        low, high = self.F if isinstance(self.F, tuple) else (self.F, self.F)
-        uniform = torch.rand((2, n), generator=generator, dtype=torch.float64, device=device)
-        scale = uniform[0] if self.dither == "candidate" else uniform[0, :1].expand(n)
-        return Draws(
-            donors=distinct_donors(n, STRATEGIES[self.strategy[:-3]].donors, generator),
-            elite=torch.randint(elite_size(self.p, n), (n,), generator=generator, device=device),
-            F=low + (high - low) * scale,
-            CR=torch.full((n,), self.CR, dtype=torch.float64, device=device),
-            start=torch.randint(dim, (n,), generator=generator, device=device),
-            u=uniform[1],
-            words=random_words(n, dim, generator) if self.strategy.endswith("bin") else None,
-        )
-
-    def propose(self, state: DEState, draws: Draws) -> Tensor:
-        """Trials (population, dim): a function of the state and the draws only."""
-        parents, strategy = state.population, STRATEGIES[self.strategy[:-3]]
-        order = comparable(state.losses).argsort(stable=True)
-        trials = torch.empty_like(parents)
-        for rows in row_blocks(parents):
-            block = draws.block(rows, parents.device)
-            mutants = mutate(parents, strategy, members(block, order, rows), block.F.to(parents.dtype))
-            torch.lerp(parents[rows], mutants, crossover(block, mutants), out=trials[rows])
-        return repair(trials, parents, self.bounds, self.bounds_handling)
+    def parameters(self, state: DEState, generator: torch.Generator) -> Parameters:
+        """F and CR of each trial, on the generator's device."""
+        n, low_high = len(state.population), self.F if isinstance(self.F, tuple) else (self.F, self.F)
+        u = torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
+        scale = u if self.dither == "candidate" else u[:1].expand(n)
+        return Parameters(low_high[0] + (low_high[1] - low_high[0]) * scale, torch.full_like(u, self.CR))
 
 
 # ---- draws ---------------------------------------------------------------------------------------------------------
 
 
-def distinct_donors(n: int, k: int, generator: torch.Generator) -> Int[Tensor, "population donors"]:
+def distinct_donors(n: int, k: int, generator: torch.Generator) -> Int[Tensor, "members donors"]:
     """For each of n targets, k members in random order, distinct and not the target: the k smallest of uniform keys."""
     keys = torch.rand((n, n), generator=generator, dtype=torch.float64, device=generator.device)
     return keys.fill_diagonal_(math.inf).topk(k, dim=1, largest=False).indices
 
 
-def random_words(n: int, dim: int, generator: torch.Generator) -> Int16[Tensor, "population dim"]:
-    """Uniform 16-bit integers, four from each 64-bit draw: the cheapest uniform numbers torch has."""
-    wide = torch.empty(-(-n * dim // 4), dtype=torch.int64, device=generator.device)
-    wide.random_(-(2**63), 2**63 - 1, generator=generator)
+def donors_with_archive(n: int, archived: int, generator: torch.Generator) -> Int[Tensor, "members 2"]:
+    """For each of n targets, a member r1, and r2 from the members and the archive: distinct and not the target."""
+    target = torch.arange(n, device=generator.device)
+    r1 = torch.randint(n - 1, (n,), generator=generator, device=generator.device)
+    r1 = r1 + (r1 >= target)  # counting past the target keeps the others equally likely
+    r2 = torch.randint(n + archived - 2, (n,), generator=generator, device=generator.device)
+    r2 = r2 + (r2 >= torch.minimum(target, r1))
+    return torch.stack([r1, r2 + (r2 >= torch.maximum(target, r1))], dim=1)
+
+
+def random_words(n: int, dim: int, generator: torch.Generator) -> Int16[Tensor, "members dim"]:
+    """Uniform 16-bit integers, four from each 64-bit draw.
+
+    On a CPU they are NumPy's SFC64, seeded by the generator: it takes a third of the time of torch's Mersenne twister,
+    which would be the longest part of a generation.
+    """
+    count = -(-n * dim // 4)
+    if generator.device.type == "cpu":
+        seed = int(torch.randint(2**63 - 1, (1,), generator=generator))
+        wide = torch.from_numpy(np.random.SFC64(seed).random_raw(count).view(np.int64))
+    else:
+        wide = torch.empty(count, dtype=torch.int64, device=generator.device)
+        wide.random_(-(2**63), None, generator=generator)
     return wide.view(torch.int16)[: n * dim].view(n, dim)
+
+
+def binomial(
+    CR: Float[Tensor, " members"],
+    u: Float[Tensor, " members"],
+    start: Int[Tensor, " members"],
+    words: Int16[Tensor, "members units"],
+) -> Int16[Tensor, " members"]:
+    """The thresholds below which a unit's word makes it cross: each with probability CR, always ``start``.
+
+    CR is rounded to 16 bits, up or down at random (by ``u``), so that the mean rate is CR exactly ([JADE] eq. 4).
+    ``words`` change at ``start``, and in rows in which all units cross or none, which no threshold of 16 bits says.
+    """
+    level = (CR * 2**16 + u).floor() - 2**15
+    words.index_fill_(0, (level <= -(2**15)).nonzero().flatten(), 2**15 - 1)
+    words.index_fill_(0, (level >= 2**15).nonzero().flatten(), -(2**15))
+    words.scatter_(1, start[:, None], -(2**15))
+    return level.clamp(1 - 2**15, 2**15 - 1).to(torch.int16)
+
+
+def exponential(CR: Float[Tensor, " members"], u: Float[Tensor, " members"], units: int) -> Int[Tensor, " members"]:
+    """Lengths of runs, each longer with probability CR: P(length >= k) = CR^(k - 1) for k <= units."""
+    return 1 + ((1 - u).log() / CR.log().clamp(max=-1e-300)).floor().clamp(max=units - 1).long()
+
+
+def _crossing(
+    scheme: str,
+    CR: Float[Tensor, " members"],
+    u: Float[Tensor, " members"],
+    start: Int[Tensor, " members"],
+    units: int,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    if scheme.endswith("exp"):
+        end = start + exponential(CR, u, units)
+        return {"end": end, "wrap": end - units}
+    words = random_words(len(CR), units, generator)
+    return {"threshold": binomial(CR, u, start, words), "words": words}
 
 
 def elite_size(p: float, n: int) -> int:
@@ -204,79 +521,119 @@ def elite_size(p: float, n: int) -> int:
 # ---- mutation, crossover, repair -----------------------------------------------------------------------------------
 
 
-def members(draws: Draws, order: Int[Tensor, " members"], rows: slice) -> dict[str, Tensor]:
-    """Who is who for some candidates: a strategy's names -> rows of the population; ``order`` lists the best first."""
-    best = order[:1].expand(len(draws.elite))
-    targets = torch.arange(rows.start, rows.stop, device=order.device)
+def members(draws: Draws, order: Int[Tensor, " members"]) -> dict[str, Tensor]:
+    """Who is who for each candidate: a strategy's names -> rows; ``order`` lists the best first."""
+    n, device = len(draws.elite), order.device
     donors = {f"r{k}": donor for k, donor in enumerate(draws.donors.T)}
-    return {"x": targets, "best": best, "pbest": order[draws.elite], **donors}
+    return {"x": torch.arange(n, device=device), "best": order[:1].expand(n), "pbest": order[draws.elite], **donors}
+
+
+def column_blocks(population: Float[Tensor, "members dim"], unit: int) -> Iterator[slice]:
+    """Columns so few that what is computed of them stays in a CPU's cache: whole units, or a part of one."""
+    n, dim = population.shape
+    numbers = base.BLOCK_NUMBERS if population.device.type == "cpu" else 32 * base.BLOCK_NUMBERS
+    if 8 * n * unit < numbers:
+        size = numbers // (n * unit) * unit
+        return (slice(first, min(first + size, dim)) for first in range(0, dim, size))
+    size = -(-unit // -(-n * unit // numbers))
+    return (
+        slice(first, min(first + size, end))
+        for end in range(unit, dim + 1, unit)
+        for first in range(end - unit, end, size)
+    )
 
 
 def mutate(
-    population: Float[Tensor, "members dim"],
+    pool: Float[Tensor, "rows columns"],
     strategy: Strategy,
-    index: Mapping[str, Int[Tensor, " candidates"]],
-    F: Float[Tensor, " candidates"],
-) -> Float[Tensor, "candidates dim"]:
-    """v = base + F (plus - minus): differences are taken first, so that they keep their precision."""
-
-    def pick(name: str) -> Tensor:
-        return population.index_select(0, index[name])
-
-    pairs = zip(strategy.plus, strategy.minus, strict=True)
-    difference = reduce(Tensor.add_, (pick(plus).sub_(pick(minus)) for plus, minus in pairs))
-    return pick(strategy.base).addcmul_(difference, F[:, None])
-
-
-def crossover(draws: Draws, like: Float[Tensor, "candidates dim"]) -> Float[Tensor, "candidates dim"]:
-    """1 where the trial takes the mutant's coordinate, 0 where it keeps its parent's; in the type of ``like``."""
-    u, CR, start = draws.u[:, None], draws.CR[:, None], draws.start[:, None]
-    if draws.words is not None:
-        return binomial(draws.words, u, CR, start, like.dtype)
-    return exponential(u, CR, start, like.shape[1]).to(like.dtype)
-
-
-def binomial(
-    words: Int16[Tensor, "candidates dim"],
-    u: Float[Tensor, "candidates 1"],
-    CR: Float[Tensor, "candidates 1"],
-    start: Int[Tensor, "candidates 1"],
-    dtype: torch.dtype = torch.float32,
-) -> Float[Tensor, "candidates dim"]:
-    """Each coordinate with probability CR, and always ``start`` ([JADE] eq. 4).
-
-    CR is rounded to a 16-bit number, up or down at random (by ``u``), so that the mean rate is CR exactly.
-    """
-    threshold = (CR * 2**16 + u).floor() - 2**15
-    mask = torch.empty(words.shape, dtype=dtype, device=words.device)
-    torch.lt(words, threshold.float(), out=mask)
-    return mask.scatter_(1, start, 1.0)
+    index: Mapping[str, Int[Tensor, " members"]],
+    F: Float[Tensor, "members ..."],
+    w: Float[Tensor, " members"] | None,
+    spare: Float[Tensor, "3 members columns"],
+    out: Float[Tensor, "members columns"],
+) -> Float[Tensor, "members columns"]:
+    """v = base + F (plus - minus), into ``out``: differences are taken first, so that they keep their precision."""
+    start, difference, further = spare
+    for k, (plus, minus) in enumerate(zip(strategy.plus, strategy.minus, strict=True)):
+        first, second = (start, further) if k else (difference, start)
+        torch.index_select(pool, 0, index[plus], out=first)
+        first.sub_(torch.index_select(pool, 0, index[minus], out=second))
+        if k:
+            difference.add_(first)
+        elif w is not None:
+            difference.mul_(w.to(out.dtype)[:, None])
+    torch.index_select(pool, 0, index[strategy.base], out=start)
+    return torch.addcmul(start, difference, F, out=out)
 
 
-def exponential(
-    u: Float[Tensor, "candidates 1"], CR: Float[Tensor, "candidates 1"], start: Int[Tensor, "candidates 1"], dim: int
-) -> Bool[Tensor, "candidates dim"]:
-    """One run from ``start``, around the end, longer with probability CR: P(length >= k) = CR^(k - 1) for k <= dim."""
-    length = 1 + ((1 - u).log() / CR.log().clamp(max=-1e-300)).floor().clamp(max=dim - 1)
-    first, end = start.int(), (start + length).int()
-    position = torch.arange(dim, dtype=torch.int32, device=start.device)
-    return (position >= first) & (position < end) | (position < end - dim)
+def crossover(draws: Draws, units: slice, out: Float[Tensor, "members units"]) -> Float[Tensor, "members units"]:
+    """Into ``out``, 1 for each unit that the trial takes from the mutant, 0 for those it keeps of its parent."""
+    if draws.words is not None and draws.threshold is not None:
+        return torch.lt(draws.words[:, units], draws.threshold[:, None], out=out)
+    assert draws.end is not None and draws.wrap is not None  # binomial or exponential
+    position = torch.arange(units.start, units.stop, device=out.device)
+    run = (position >= draws.start[:, None]) & (position < draws.end[:, None])
+    return out.copy_(run.logical_or_(position < draws.wrap[:, None]))
 
 
 def repair(
-    trials: Float[Tensor, "population dim"],
-    parents: Float[Tensor, "population dim"],
-    bounds: tuple[Bound, Bound] | None,
+    trials: Float[Tensor, "members columns"],
+    parents: Float[Tensor, "members columns"],
+    low: Float[Tensor, "..."],
+    high: Float[Tensor, "..."],
     handling: str,
-) -> Float[Tensor, "population dim"]:
-    """Bring trials back within the bounds."""
-    if bounds is None or handling == "none":
-        return trials
-    low, high = _bounds(bounds, trials)
+    within: Float[Tensor, "members columns"] | None = None,
+) -> None:
+    """Bring trials back within the bounds, in place; ``within`` is uniform in [0, 1)."""
     if handling == "clip":
-        return trials.clamp(low, high)
-    trials = torch.where(trials < low, (low + parents) / 2, trials)
-    return torch.where(trials > high, (high + parents) / 2, trials)
+        trials.clamp_(low, high)
+    elif handling == "bounce":
+        trials.lerp_((low + parents) / 2, (trials < low).to(trials.dtype))
+        trials.lerp_((high + parents) / 2, (trials > high).to(trials.dtype))
+    elif handling == "resample" and within is not None:
+        outside = (trials < low).logical_or_(trials > high).to(trials.dtype)
+        trials.lerp_(torch.lerp(low.expand_as(trials), high.expand_as(trials), within), outside)
+
+
+# ---- selection -----------------------------------------------------------------------------------------------------
+
+
+def chosen(
+    accepted: Bool[Tensor, " members"], candidates: Tensor, population: Float[Tensor, "members dim"]
+) -> Float[Tensor, "members dim"]:
+    """The candidates where they are accepted, else their parents: row by row, so that each number moves once."""
+    pairs = zip(accepted.tolist(), candidates, population, strict=False)  # re-evaluated members come behind the trials
+    return torch.stack([candidate if yes else parent for yes, candidate, parent in pairs])
+
+
+def running_means(
+    state: DEState, again: Float[Tensor, " again"]
+) -> tuple[Float[Tensor, " members"], Int[Tensor, " members"] | None]:
+    """Members' losses and their counts once the best members have been scored again; what is not finite is left out."""
+    if state.counts is None or not len(again):
+        return state.losses, state.counts
+    rows, scored = _ranked(state)[: len(again)], again.isfinite()
+    rows, again = rows[scored], again[scored]
+    count, mean = state.counts[rows], state.losses[rows].where(state.counts[rows] > 0, 0.0)
+    return (
+        state.losses.index_copy(0, rows, mean + (again - mean) / (count + 1)),
+        state.counts.index_copy(0, rows, count + 1),
+    )
+
+
+def shrink(state: S, size: int, reevaluate: int) -> S:
+    """The state with its best ``size`` members, in their order."""
+    state = replace(state, population_size=size + min(reevaluate, size))
+    if size == len(state.population):
+        return state
+    rows = _ranked(state)[:size].sort().values
+    kept: dict[str, Any] = {name: getattr(state, name) for name in ("population", "losses", "counts", "ages")}
+    kept = {name: None if value is None else value[rows] for name, value in kept.items()}
+    return replace(state, **kept)
+
+
+def _ranked(state: DEState) -> Int[Tensor, " members"]:
+    return comparable(state.losses).argsort(stable=True)
 
 
 # ---- bad input -----------------------------------------------------------------------------------------------------
@@ -297,31 +654,75 @@ def _bounds(bounds: tuple[Bound, Bound] | None, like: Tensor) -> tuple[Tensor, T
     return low, high
 
 
-def _check(de: DE) -> None:
-    if de.strategy not in NAMES:
-        raise ValueError(f"Unknown strategy {de.strategy!r}: expected one of {', '.join(NAMES)}.")
-    least = STRATEGIES[de.strategy[:-3]].donors + 1
-    if de.population_size < least:
+def _check_start(population: Tensor, low: Tensor, high: Tensor) -> None:
+    if bool(((population < low) | (population > high)).any()):
         raise ValueError(
-            f"Strategy {de.strategy!r} needs a population of at least {least} (a target and its distinct donors), but "
-            f"population_size is {de.population_size!r}: raise it to {least} or more."
+            "Expected start points within the bounds, but some lie outside: clamp them or widen the bounds."
         )
+
+
+def _check_unit(unit: int, population: Tensor) -> None:
+    if population.shape[1] % unit:
+        raise ValueError(
+            f"Expected a dimension that is a multiple of unit={unit}, the coordinates that cross over together, but "
+            f"the start points have {population.shape[1]} coordinates: change unit or the points."
+        )
+
+
+def _check_population(optimizer: Evolution, scheme: str) -> None:
+    least = STRATEGIES[scheme[:-3]].donors + 1
+    if optimizer.population_size < least:
+        raise ValueError(
+            f"Strategy {scheme!r} needs a population of at least {least} (a target and its distinct donors), but "
+            f"population_size is {optimizer.population_size!r}: raise it to {least} or more."
+        )
+    if optimizer.reevaluate > optimizer.population_size:
+        raise ValueError(
+            f"Expected reevaluate, members to score again, of at most population_size={optimizer.population_size}, but "
+            f"got {optimizer.reevaluate}."
+        )
+
+
+def _check_policies(optimizer: Evolution) -> None:
+    if not 0 <= optimizer.margin < math.inf:
+        raise ValueError(f"Expected margin, a difference of losses, of 0 or more, but got {optimizer.margin!r}.")
+    if optimizer.restart is not None and not 0 < optimizer.restart < 1:
+        raise ValueError(
+            f"Expected restart, a share of the start points' spread, between 0 and 1, or None, but got "
+            f"{optimizer.restart!r}."
+        )
+
+
+def _check_bounds(bounds: tuple[Bound, Bound] | None, handling: str) -> None:
+    if handling not in ("none", "clip", "bounce", "resample"):
+        raise ValueError(f"Expected bounds_handling 'none', 'clip', 'bounce' or 'resample', but got {handling!r}.")
+    if bounds is None:
+        return
+    if len(bounds) != 2:
+        raise ValueError(f"Expected bounds as a pair (low, high), but got {len(bounds)} entries.")
+    low, high = (torch.as_tensor(_as_bound(bound), dtype=torch.float64) for bound in bounds)
+    if low.ndim and high.ndim and low.shape != high.shape:
+        raise ValueError(f"Expected low and high bounds of one length, but got {len(low)} and {len(high)} numbers.")
+    if not bool((low < high).all()):
+        raise ValueError(f"Expected bounds (low, high) with low below high everywhere, but got {bounds!r}.")
+    if handling == "resample" and not bool((high - low).isfinite().all()):
+        raise ValueError(f"Expected finite bounds for bounds_handling 'resample', but got {bounds!r}.")
+
+
+def check_share(value: float, name: str, what: str) -> None:
+    """Refuse a share that is none."""
+    if not 0 < value <= 1:
+        raise ValueError(f"Expected {name}, {what}, in (0, 1], but got {value!r}.")
+
+
+def _check(de: DE) -> None:
     scale = tuple(de.F) if isinstance(de.F, Sequence) else (de.F, de.F)
     if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 2:
         raise ValueError(f"Expected F as a number in (0, 2] or a pair (low, high) of such numbers, but got {de.F!r}.")
     if not 0 <= de.CR <= 1:
         raise ValueError(f"Expected CR, a probability, in [0, 1], but got {de.CR!r}.")
-    if not 0 < de.p <= 1:
-        raise ValueError(f"Expected p, the share of the population that counts as best, in (0, 1], but got {de.p!r}.")
+    check_share(de.p, "p", "the share of the population that counts as best")
     if de.dither not in ("candidate", "generation"):
         raise ValueError(f"Expected dither 'candidate' or 'generation', but got {de.dither!r}.")
-    if de.bounds_handling not in ("none", "clip", "bounce"):
-        raise ValueError(f"Expected bounds_handling 'none', 'clip' or 'bounce', but got {de.bounds_handling!r}.")
-    if de.bounds is not None:
-        if len(de.bounds) != 2:
-            raise ValueError(f"Expected bounds as a pair (low, high), but got {len(de.bounds)} entries.")
-        low, high = (torch.as_tensor(_as_bound(bound), dtype=torch.float64) for bound in de.bounds)
-        if low.ndim and high.ndim and low.shape != high.shape:
-            raise ValueError(f"Expected low and high bounds of one length, but got {len(low)} and {len(high)} numbers.")
-        if not bool((low < high).all()):
-            raise ValueError(f"Expected bounds (low, high) with low below high everywhere, but got {de.bounds!r}.")
+    if not 0 <= de.jitter <= 2:
+        raise ValueError(f"Expected jitter, how far F differs between coordinates, in [0, 2], but got {de.jitter!r}.")

@@ -1,41 +1,151 @@
-"""The contract that every optimiser keeps. A new one joins by a line in OPTIMIZERS."""
+"""The contract that every optimiser keeps. A new one joins by a line in OPTIMIZERS; leaving it out fails a test."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from collections.abc import Hashable
+from functools import cache
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
-from softde.optim import DE, generations, generator_for, minimize, state_from_tensors, state_to_tensors, step
+import softde.optim
+from softde.optim import (
+    CMAES,
+    DE,
+    JADE,
+    JDE,
+    JSO,
+    LSHADE,
+    PSO,
+    SHADE,
+    SPSA,
+    Foreign,
+    OnePlusOneES,
+    OpenAIES,
+    Optimizer,
+    RandomSearch,
+    Screen,
+    Subspace,
+    TwoStage,
+    bbt,
+    generations,
+    generator_for,
+    minimize,
+    state_from_tensors,
+    state_to_tensors,
+    step,
+)
 from tests.optim.functions import sphere
 
+pytest.importorskip("cma")
+
 N, DIM, GENERATIONS = 12, 7, 9
-OPTIMIZERS = {
+
+
+class Gaussian:
+    """A mutable optimiser as elsewhere: the mean of the better half, and a spread that shrinks."""
+
+    def __init__(self, points, losses, seed):
+        self.random, self.mean, self.sigma = np.random.default_rng(seed), points[0].copy(), 1.0
+
+    def ask(self):
+        self.asked = self.mean + self.sigma * self.random.standard_normal((N, len(self.mean)))
+        return self.asked
+
+    def tell(self, asked, losses):
+        assert asked is self.asked and np.isfinite(losses).all()
+        self.mean, self.sigma = asked[losses.argsort()[: N // 2]].mean(axis=0), 0.97 * self.sigma
+
+
+OPTIMIZERS = {  # that begin with N points and, where they name coordinates, of dim DIM
     "de": DE(population_size=N),
     "de-exp": DE(population_size=N, strategy="best1exp", CR=0.5),
     "de-pbest": DE(population_size=N, strategy="currenttopbest1bin", F=(0.4, 0.9), p=0.2),
     "de-bounds": DE(population_size=N, strategy="rand2bin", bounds=(-3.0, 3.0), dither="generation"),
     "de-clip": DE(population_size=N, strategy="best2exp", bounds=((-3.0,) * DIM, 3.0), bounds_handling="clip"),
+    "de-unit": DE(N, unit=DIM, CR=0.5, F=(0.4, 0.9), jitter=0.2),
+    "de-resample": DE(N, "rand1exp", bounds=(-3.0, 3.0), bounds_handling="resample"),
+    "de-restart": DE(N, "currenttopbest1bin", F=(0.4, 0.9), restart=0.05, age=30),
+    "de-restart-soon": DE(N, "best1bin", F=(0.4, 0.9), restart=0.8, age=2),  # within GENERATIONS
+    "de-reevaluate": DE(N, "best1bin", F=(0.4, 0.9), reevaluate=1, margin=1e-6),
+    "jade": JADE(N),
+    "shade": SHADE(N),
+    "shade-bounds": SHADE(N, bounds=(-3.0, 3.0)),
+    "lshade": LSHADE(N, budget=N * 60),
+    "lshade-soon": LSHADE(N, budget=N * 5, age=2),  # its smallest population within GENERATIONS
+    "jso": JSO(N, budget=N * 60),
+    "jde": JDE(N),
+    "cma": CMAES(N),
+    "cma-diagonal": CMAES(N, covariance="diagonal", adaptation="csa"),
+    "cma-vkd": CMAES(N, covariance="vkd"),
+    "cma-restarts": CMAES(N, restarts="ipop"),
+    "subspace-cma": Subspace(CMAES(N), 4),
+    "subspace-de": Subspace(DE(N), 4, kind="sparse"),
+    "bbt": dataclasses.replace(bbt(N, 4), starts=N),
+    "screen": Screen(DE(6), starts=N),
+    "two-stage": TwoStage(DE(N), CMAES(N), evaluations=N * 3),
+    "two-stage-late": TwoStage(LSHADE(N, budget=N * 8), DE(6), evaluations=N * 6),
+    "openai-es": OpenAIES(N),
+    "openai-es-momentum": OpenAIES(N, sigma=0.5, lr=1.0, beta2=None),
+    "spsa": SPSA(N),
+    "1+1-es": OnePlusOneES(N),
+    "1+4-es": OnePlusOneES(N, children=4, growth=1.5),
+    "pso": PSO(N),
+    "pso-global": PSO(N, neighbourhood="global", speed=0.0, bounds=(-3.0, 3.0)),
+    "random": RandomSearch(N),
+    "random-block": RandomSearch(N, block=1),
+    "foreign": Foreign(Gaussian, N),
+}
+FITS = {  # dimensions; any other optimiser takes all
+    "de-clip": lambda dim: dim == DIM,  # a bound for each of DIM coordinates
+    "de-unit": lambda dim: dim % DIM == 0,
+    **dict.fromkeys(("cma", "cma-diagonal", "cma-vkd", "cma-restarts", "two-stage"), lambda dim: dim >= 2),
+    **dict.fromkeys(("subspace-cma", "subspace-de", "bbt"), lambda dim: dim >= 4),  # intrinsic_dim
 }
 every = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 
 
-def start(dtype=torch.float32):
-    return torch.rand(N, DIM, generator=generator_for(0, 10**6), dtype=dtype) * 6 - 3
+def start(dtype=torch.float32, dim=DIM):
+    return torch.rand(N, dim, generator=generator_for(0, 10**6), dtype=dtype) * 6 - 3
 
 
 def equal(a, b):
     """Two states, bit for bit."""
     (tensors, numbers), (others, other_numbers) = state_to_tensors(a), state_to_tensors(b)
-    same = all(torch.equal(tensors[k].nan_to_num(-7.0), others[k].nan_to_num(-7.0)) for k in tensors)
-    return numbers == other_numbers and tensors.keys() == others.keys() and same
+    same = tensors.keys() == others.keys() and all(
+        tensors[k].dtype == others[k].dtype
+        and torch.equal(tensors[k].double().nan_to_num(-7.0), others[k].double().nan_to_num(-7.0))
+        for k in tensors
+    )
+    return same and numbers == other_numbers
 
 
-def run(optimizer, fn=sphere, seed=3, state=None, budget=N * GENERATIONS):
-    return list(generations(optimizer, state or optimizer.init(start()), fn, budget, seed))
+@cache
+def whole_run(optimizer):
+    """A run that several tests compare with."""
+    return tuple(run(optimizer))
+
+
+def run(optimizer, fn=sphere, seed=3, state=None, count=GENERATIONS):
+    """Some generations: from the start, or on from a state to as many altogether."""
+    state, results = state or optimizer.init(start()), []
+    while state.generation < count:
+        results += generations(optimizer, state, fn, state.evaluations + state.population_size, seed)
+        state = results[-1].state
+    return results
+
+
+def finite(state):
+    """No NaN or infinity in a state but in losses, which say that nothing was scored."""
+    tensors, numbers = state_to_tensors(state)
+    return all(torch.isfinite(t.double()).all() for name, t in tensors.items() if not name.endswith("losses")) and all(
+        math.isfinite(number) for name, number in numbers.items() if isinstance(number, (int, float))
+    )
 
 
 def copy_of(optimizer, state):
@@ -43,19 +153,55 @@ def copy_of(optimizer, state):
     return state_from_tensors(optimizer, {k: v.clone() for k, v in tensors.items()}, dict(numbers))
 
 
+def test_no_public_optimiser_is_left_out():
+    public = [getattr(softde.optim, name) for name in softde.optim.__all__]
+    methods = ("init", "ask", "tell", "state_type")
+    optimizers = {
+        c for c in public if isinstance(c, type) and c is not Optimizer and all(hasattr(c, m) for m in methods)
+    }
+    assert optimizers and not optimizers - {type(optimizer) for optimizer in OPTIMIZERS.values()}
+
+
+@every
+def test_is_a_frozen_value(optimizer):
+    assert isinstance(optimizer, Optimizer) and isinstance(optimizer, Hashable) and optimizer.population_size == N
+    assert optimizer == dataclasses.replace(optimizer) and hash(optimizer) == hash(dataclasses.replace(optimizer))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        optimizer.population_size = 3
+    assert dataclasses.asdict(optimizer)  # what a run writes down
+    assert isinstance(optimizer.init(start()), optimizer.state_type)
+
+
 @every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shapes_types_and_counts(optimizer, dtype):
-    state = optimizer.init(start(dtype))
-    for generation in range(1, 4):
+    state, evaluations = optimizer.init(start(dtype)), 0
+    assert state.shape == (N, DIM)
+    for generation in range(1, 6):
+        shape = state.shape
         candidates, state = optimizer.ask(state, generator_for(0, state.generation))
-        assert candidates.shape == (N, DIM) and candidates.dtype == dtype
+        assert state.shape == candidates.shape == shape and candidates.dtype == dtype
+        assert state.asked and state.generation == generation - 1
         state, info = optimizer.tell(state, candidates, sphere(candidates))
-        assert state.generation == info.generation == generation
-        assert state.evaluations == info.evaluations == N * generation
+        evaluations += len(candidates)
+        assert state.generation == info.generation == generation and not state.asked
+        assert state.evaluations == info.evaluations == evaluations and len(info.losses) == len(candidates)
         assert state.best_x.shape == (DIM,) and state.best_x.dtype == dtype
         assert state.best_loss == info.best == pytest.approx(float(sphere(state.best_x[None])), rel=1e-5)
-        assert info.best <= info.median <= info.worst and info.spread > 0 and 0 <= info.improved <= N
+        assert info.best <= info.median <= info.worst and info.spread >= 0 and 0 <= info.improved <= len(candidates)
+        assert state.population_size >= 1 and (generation > 1 or info.spread > 0)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 280])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_any_number_of_coordinates(name, dim):
+    optimizer = OPTIMIZERS[name]
+    if name in FITS and not FITS[name](dim):
+        with pytest.raises(ValueError, match=f"coordinates.* {dim}|have {dim} coord|{dim} coordinates"):
+            run(optimizer, state=optimizer.init(start(dim=dim)))
+        return
+    for result in run(optimizer, state=optimizer.init(start(dim=dim)), count=6):
+        assert result.candidates.shape[1] == dim and finite(result.state)
 
 
 @every
@@ -87,7 +233,7 @@ def test_nothing_given_is_changed(optimizer):
 
 @every
 def test_same_seed_same_run_and_other_seed_other_run(optimizer):
-    first, second, other = run(optimizer), run(optimizer), run(optimizer, seed=4)
+    first, second, other = run(optimizer), whole_run(optimizer), run(optimizer, seed=4, count=3)
     assert equal(first[-1].state, second[-1].state) and [s.info for s in first] == [s.info for s in second]
     assert torch.equal(first[0].candidates, other[0].candidates)
     assert not torch.equal(first[1].candidates, other[1].candidates)
@@ -95,46 +241,60 @@ def test_same_seed_same_run_and_other_seed_other_run(optimizer):
 
 @every
 @pytest.mark.parametrize("half_way", [False, True], ids=["between generations", "between ask and tell"])
-def test_saved_and_loaded_goes_on_the_same(optimizer, half_way, tmp_path):
-    whole = run(optimizer)
-    state = whole[3].state
+@pytest.mark.parametrize("at", [0, 6])
+def test_saved_and_loaded_goes_on_the_same(optimizer, at, half_way):
+    whole = whole_run(optimizer)
+    state = whole[at].state
     candidates, asked = optimizer.ask(state, generator_for(3, state.generation))
     tensors, numbers = state_to_tensors(asked if half_way else state)
-    save_file(tensors, tmp_path / "state.safetensors")
     text = json.dumps(numbers, allow_nan=False)
-    loaded = state_from_tensors(optimizer, load_file(tmp_path / "state.safetensors"), json.loads(text))
+    loaded = state_from_tensors(optimizer, load(save(tensors)), json.loads(text))
     if half_way:
         loaded, info = optimizer.tell(loaded, candidates, sphere(candidates))
-        assert info == whole[4].info
+        assert info == whole[at + 1].info
     rest = run(optimizer, state=loaded)
     assert equal(rest[-1].state, whole[-1].state)
     assert [s.info for s in rest] == [s.info for s in whole[-len(rest) :]]
 
 
 @every
-def test_a_fresh_state_is_strict_json(optimizer):
+@pytest.mark.parametrize("scored", [True, False], ids=["scored", "unscored"])
+def test_every_state_can_be_written(optimizer, scored):
     state = optimizer.init(start())
-    tensors, numbers = state_to_tensors(state)
-    assert equal(state_from_tensors(optimizer, tensors, json.loads(json.dumps(numbers, allow_nan=False))), state)
+    for generation in range(6):
+        candidates, asked = optimizer.ask(state, generator_for(2, generation))
+        for pending in (state, asked):
+            tensors, numbers = state_to_tensors(pending)  # safetensors refuses two that share memory
+            text = json.dumps(numbers, allow_nan=False)
+            assert equal(state_from_tensors(optimizer, load(save(tensors)), json.loads(text)), pending)
+        losses = sphere(candidates) if scored else torch.full((len(candidates),), math.nan)
+        state, _ = optimizer.tell(asked, candidates, losses)
 
 
 @every
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_unscored_candidates_survive_in_the_record_and_never_win(optimizer, bad):
+def test_unscored_candidates_survive_in_the_record_and_never_win(optimizer):
+    calls = []
+
+    def bad():
+        return (math.nan, math.inf, -math.inf)[len(calls) % 3]
+
     def fn(x):
         losses = sphere(x)
-        losses[::3] = bad
+        losses[::3] = bad()
+        calls.append(1)
         return losses
 
-    best = math.inf
-    for result in run(optimizer, fn):
-        told = torch.tensor(result.info.losses)
-        assert result.info.nan_count == (4 if math.isnan(bad) else 0)
-        assert [str(loss) for loss in told[::3].tolist()] == [str(bad)] * 4  # str, since NaN differs from itself
-        assert math.isfinite(result.info.best) and result.info.best <= best
-        assert not math.isnan(result.info.median) and not math.isnan(result.info.worst)
-        best = result.info.best
-    assert torch.isfinite(result.candidates).all() and torch.isfinite(result.state.best_x).all()
+    state, best = optimizer.init(start()), math.inf
+    for generation in range(GENERATIONS):
+        expected = str(bad())  # str, since NaN differs from itself
+        state, candidates, _, info = step(optimizer, state, fn, generator_for(3, generation))
+        unscored = [str(loss) for loss in torch.tensor(info.losses)[::3].tolist()]
+        assert unscored == [expected] * len(unscored)
+        assert info.nan_count == (len(unscored) if expected == "nan" else 0)
+        assert math.isfinite(info.best) and info.best <= best
+        assert not math.isnan(info.median) and not math.isnan(info.worst)
+        best = info.best
+        assert torch.isfinite(candidates).all() and finite(state)
 
 
 @every
@@ -143,19 +303,64 @@ def test_a_later_generation_that_cannot_be_scored_changes_no_best(optimizer):
 
     def fn(x):
         calls.append(1)
-        return sphere(x) if len(calls) < 3 else torch.full((N,), math.nan)
+        return sphere(x) if len(calls) < 3 else torch.full((len(x),), math.nan)
 
-    results = run(optimizer, fn)
-    assert len(results) == GENERATIONS and results[-1].info.nan_count == N and results[-1].info.improved == 0
+    results = run(optimizer, fn, count=6)
+    last = results[-1]
+    assert last.info.nan_count == len(last.candidates) and last.info.improved == 0 and finite(last.state)
     assert torch.equal(results[-1].state.best_x, results[1].state.best_x)
     assert results[-1].state.best_loss == results[1].state.best_loss < math.inf
 
 
 @every
-def test_best_never_worsens_and_gets_better(optimizer):
-    best = [result.info.best for result in run(optimizer, budget=N * 60)]
-    assert best == sorted(best, reverse=True) and best[-1] < 0.5 * best[0]
-    assert min(min(r.info.losses) for r in run(optimizer)) == run(optimizer)[-1].state.best_loss
+def test_a_search_of_which_nothing_can_be_scored_goes_on(optimizer):
+    state = optimizer.init(start())
+    for generation in range(6):  # by hand: minimize gives up after the first
+        candidates, state = optimizer.ask(state, generator_for(0, generation))
+        assert torch.isfinite(candidates).all()
+        state, info = optimizer.tell(state, candidates, ([math.nan, math.inf] * N)[: len(candidates)])
+        assert state.best_loss == info.best == math.inf and state.generation == generation + 1
+        assert finite(dataclasses.replace(state, best_loss=0.0))
+    candidates, state = optimizer.ask(state, generator_for(0, 6))
+    state, info = optimizer.tell(state, candidates, sphere(candidates))
+    assert state.best_loss == info.best == float(sphere(candidates).double().min())
+
+
+@every
+def test_two_searches_from_one_state_do_not_disturb_each_other(optimizer):
+    state = whole_run(optimizer)[2].state
+    alone = [run(optimizer, seed=seed, state=copy_of(optimizer, state), count=7) for seed in (5, 6)]
+    states, infos = [state, state], ([], [])
+    for _ in range(4):
+        asked = [optimizer.ask(s, generator_for(seed, s.generation)) for seed, s in zip((5, 6), states, strict=True)]
+        for i in (1, 0):
+            states[i], info = optimizer.tell(asked[i][1], asked[i][0], sphere(asked[i][0]))
+            infos[i].append(info)
+    for i in (0, 1):
+        assert equal(states[i], alone[i][-1].state) and infos[i] == [result.info for result in alone[i]]
+
+
+@every
+def test_random_numbers_of_others_are_left_alone(optimizer):
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    run(optimizer, count=5)
+    drawn = torch.rand(3), np.random.rand(3)  # noqa: NPY002
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    assert torch.equal(drawn[0], torch.rand(3)) and (drawn[1] == np.random.rand(3)).all()  # noqa: NPY002
+
+
+GOALS = {"random": 1.0, "random-block": 1.0, "subspace-de": 0.7}  # the last one's plane passes 0 at 0.66
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_best_never_worsens_and_gets_better(name):
+    optimizer, goal = OPTIMIZERS[name], GOALS.get(name, 0.5)  # of the best start point
+    results = list(generations(optimizer, optimizer.init(start()), sphere, N * 30, 3))
+    best = [result.info.best for result in results]
+    assert best == sorted(best, reverse=True) and best[-1] < goal * best[0]
+    assert best[-1] == results[-1].state.best_loss == min(min(r.info.losses) for r in results)
 
 
 @every

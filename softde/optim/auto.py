@@ -1,0 +1,58 @@
+"""optimizer="auto": what won the benchmark for a kind of read-out and a budget.
+
+The table is printed by ``python benchmarks/bench_optim_quality.py --auto-table`` from its records; docs/optimizers.md
+shows the evidence.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, Literal, NamedTuple, get_args
+
+from softde.checks import shown
+from softde.optim.base import Optimizer
+from softde.optim.named import named
+
+ReadoutKind = Literal["smooth", "coarse", "noisy"]
+
+
+class Row(NamedTuple):
+    """Up to this budget, for this kind of read-out: the optimiser to take."""
+
+    readout: ReadoutKind
+    budget: float
+    name: str
+
+
+TABLE = (
+    Row("smooth", 20_000, "cma"),
+    Row("coarse", 20_000, "cma"),
+    Row("noisy", 20_000, "cma"),
+)
+NEED_CMA, WITHOUT_CMA = ("cma", "cma-diagonal", "bbt"), "lshade"
+
+
+class Choice(NamedTuple):
+    """An optimiser, its name, and why it was chosen, in one sentence."""
+
+    optimizer: Optimizer[Any]
+    name: str
+    why: str
+
+
+def choose(dim: int, budget: int, readout: ReadoutKind = "smooth", population: int | None = None) -> Choice:
+    """The optimiser for a search over `dim` numbers with `budget` candidates.
+
+    readout : "smooth" (expected values), "coarse" (the most probable answer: a loss with plateaus) or "noisy" (sampled
+        answers). population : candidates per generation; default: the chosen optimiser's own.
+    """
+    if readout not in get_args(ReadoutKind):
+        raise ValueError(f"readout: expected 'smooth', 'coarse' or 'noisy', got {shown(readout)}")
+    rows = [row for row in TABLE if row.readout == readout]
+    row = next((row for row in rows if budget <= row.budget), rows[-1])
+    name, note = row.name, ""
+    if name in NEED_CMA and (dim < 2 or find_spec("cma") is None):
+        note = f"; {name} won, but needs {'two numbers' if dim < 2 else 'pip install cma'}"
+        name = WITHOUT_CMA
+    why = f"auto chose {name} for {dim:,} numbers, {budget:,} candidates and a {readout} read-out{note}"
+    return Choice(named(name, dim, budget, population), name, why)
