@@ -13,56 +13,73 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from softde import baselines
     from softde.administer import Responses, administer
-    from softde.align import Result, align
+    from softde.align import Result, Results, align
     from softde.cluster import RayWorkers
     from softde.compare import compare
     from softde.condition import Condition
+    from softde.gradient import GradientSteps
     from softde.lm import LM
-    from softde.objective import AlignmentLoss
-    from softde.optim import DE, minimize
+    from softde.objective import AlignmentLoss, Halving
+    from softde.optim import CMAES, DE, JSO, LSHADE, PSO, SHADE, Screen, Subspace, bbt, minimize
     from softde.prompt import SoftPrompt
     from softde.readouts import Argmax, Expected, Generated, Sampled, SequenceLogprob
-    from softde.space import PromptSpace
+    from softde.space import Convex, LowRank, Projected, PromptSpace, interpolate
     from softde.surveys import Survey, Target, load_survey
 
 __version__ = "0.1.0"
 __all__ = [
+    "CMAES",
     "DE",
+    "JSO",
     "LM",
+    "LSHADE",
+    "PSO",
+    "SHADE",
     "AlignmentLoss",
     "Argmax",
     "Condition",
+    "Convex",
     "Expected",
     "Generated",
+    "GradientSteps",
+    "Halving",
+    "LowRank",
+    "Projected",
     "PromptSpace",
     "RayWorkers",
     "Responses",
     "Result",
+    "Results",
     "Sampled",
+    "Screen",
     "SequenceLogprob",
     "SoftPrompt",
+    "Subspace",
     "Survey",
     "Target",
     "administer",
     "align",
     "baselines",
+    "bbt",
     "compare",
+    "interpolate",
     "load_survey",
     "minimize",
 ]
 
 _HOMES = {
     "administer": ("Responses", "administer"),
-    "align": ("Result", "align"),
+    "align": ("Result", "Results", "align"),
     "cluster": ("RayWorkers",),
     "compare": ("compare",),
     "condition": ("Condition",),
     "lm": ("LM",),
-    "objective": ("AlignmentLoss",),
-    "optim": ("DE", "minimize"),
+    "gradient": ("GradientSteps",),
+    "objective": ("AlignmentLoss", "Halving"),
+    "optim": ("CMAES", "DE", "JSO", "LSHADE", "PSO", "SHADE", "Screen", "Subspace", "bbt", "minimize"),
     "prompt": ("SoftPrompt",),
     "readouts": ("Argmax", "Expected", "Generated", "Sampled", "SequenceLogprob"),
-    "space": ("PromptSpace",),
+    "space": ("Convex", "LowRank", "Projected", "PromptSpace", "interpolate"),
     "surveys": ("Survey", "Target", "load_survey"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

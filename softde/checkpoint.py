@@ -91,6 +91,7 @@ def open_run(folder: Path, config: Mapping[str, Any], resume: bool) -> Saved | N
         if not isinstance(earlier, Mapping):
             raise ValueError(damaged(folder / RUN))
         refuse_changes(folder, earlier, config)
+        extend(folder, earlier, config)
         if (folder / STATE).exists():
             return read(folder)
     if not resume:
@@ -114,7 +115,11 @@ def set_aside(folder: Path) -> None:
 def refuse_changes(folder: Path, earlier: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Raise if the run in the folder was started with other settings."""
     old, new = dict(flatten(earlier)), dict(flatten(config))
-    changed = [k for k in {**old, **new} if old.get(k) != new.get(k) and not uncompared(k)]
+    changed = [
+        k
+        for k in {**old, **new}
+        if old.get(k) != new.get(k) and not uncompared(k) and not extends(k, old.get(k), new.get(k))
+    ]
     if changed:
         differences = "; ".join(f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
@@ -125,8 +130,24 @@ def refuse_changes(folder: Path, earlier: Mapping[str, Any], config: Mapping[str
 
 
 def uncompared(setting: str) -> bool:
-    """May this differ when a run goes on? Versions cost exactness only; the group size is taken from the log."""
-    return setting.startswith("versions.") or setting == "group_size"
+    """May this differ when a run goes on? Versions cost exactness only; the group size is taken from the log; why an
+    optimiser was chosen matters less than which.
+    """
+    return setting.startswith("versions.") or setting in ("group_size", "optimizer_choice")
+
+
+def extends(setting: str, old: Any, new: Any) -> bool:
+    """Does another value only decide when the run ends? An optimiser that plans with the budget has it in its own."""
+    return setting.startswith("stops.") or (setting == "budget" and isinstance(old, int) and new > old)
+
+
+def extend(folder: Path, earlier: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Write down that the run goes on to a larger budget or other stops."""
+    import yaml
+
+    now = {**earlier, **{name: config[name] for name in ("budget", "stops") if name in config}}
+    if now != earlier:
+        write_file(folder / RUN, yaml.safe_dump(now, sort_keys=False, allow_unicode=True).encode())
 
 
 def flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

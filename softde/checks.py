@@ -12,7 +12,7 @@ HOW = {
     "Survey": ("softde.load_survey({!r}) reads one", "vsm13"),
     "Target": ("survey.target({!r}) is one", "India"),
     "PromptSpace": ("softde.PromptSpace.random(lm) is one", ""),
-    "Optimizer": ("softde.DE() is one", ""),
+    "Optimizer": ('softde.DE() is one, "auto" and "shade" are names of some', ""),
     "SoftPrompt": ("softde.SoftPrompt.load({!r}) reads one", "prompt.safetensors"),
     "Condition": ("softde.Condition(system={!r}) is one, softde.Condition() the unprompted model", "You are ..."),
 }

@@ -22,7 +22,6 @@ from softde.files import expanded
 if TYPE_CHECKING:
     from softde.align import Result
     from softde.lm import LM
-    from softde.optim import DE
     from softde.prompt import SoftPrompt
     from softde.space import PromptSpace
     from softde.surveys import Survey, Target
@@ -111,15 +110,36 @@ def align(
         int | None, typer.Option(help="Length of the soft prompt. [default: 8, or that of --init-text]")
     ] = None,
     init_text: Annotated[str | None, typer.Option(help="Start around the embeddings of this text.")] = None,
-    optimizer: Annotated[Literal["de"], typer.Option(help="Differential evolution.")] = "de",
+    optimizer: Annotated[
+        str, typer.Option(help="auto, or de, shade, lshade, jso, cma, bbt, es, spsa, pso, random, ... by name.")
+    ] = "auto",
     strategy: Annotated[
-        str | None, typer.Option(help="SciPy's name of a DE strategy. [default: currenttopbest1bin]")
+        str | None, typer.Option(help="With --optimizer de: SciPy's name of a strategy. [default: currenttopbest1bin]")
     ] = None,
-    population: Annotated[int | None, typer.Option(help="Candidates per generation. [default: 24]")] = None,
+    population: Annotated[
+        int | None, typer.Option(help="Candidates per generation. [default: the optimiser's own]")
+    ] = None,
     budget: Annotated[int | None, typer.Option(help="Candidates scored in all. [default: 3200]")] = None,
     seed: Annotated[int, typer.Option(help="The whole run follows from it.")] = 0,
+    seeds: Annotated[
+        str | None, typer.Option(help="Several searches side by side, such as 0,1,2, each in OUT/seed-N.")
+    ] = None,
+    readout: Annotated[
+        Literal["expected", "argmax", "sampled", "sequence", "generated"],
+        typer.Option(help="What counts as an answer."),
+    ] = "expected",
+    draws: Annotated[
+        Literal["fixed", "fresh"], typer.Option(help="For sampled answers: the same luck all along, or anew each time.")
+    ] = "fixed",
     norm: Norm = "L1",
     orders: Orders = "both",
+    target_loss: Annotated[float | None, typer.Option(help="Stop at this loss.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many candidates without a better one.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Stop after so much time, over all sessions.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Stop after so many tokens through the model.")] = None,
+    warm_start: Annotated[
+        int | None, typer.Option(help="Begin with so many gradient steps; each costs as much as three candidates.")
+    ] = None,
     dtype: Dtype = None,
     device: Device = None,
     revision: Revision = None,
@@ -141,7 +161,10 @@ def align(
     asked = _load_survey(survey)
     target = asked.target(region, edition)
     folder = _writable(out or Path("runs") / _slug(target.region))
-    engine, limit = _optimizer(optimizer, strategy, population, budget)
+    limit = _budget(optimizer, strategy, population, budget)
+    several = None if seeds is None else _numbers(seeds, "seeds")
+    steps = _gradient(warm_start)
+    _check_stops(target_loss, patience, max_seconds, max_tokens)
     _check_tokens(num_virtual_tokens)
     if not quiet:
         _introduce(asked, target, edition)
@@ -153,15 +176,23 @@ def align(
 
     from softde.align import align as search
 
-    result = search(lm, asked, target, space, engine, limit, seed, norm, None, orders, folder, resume, not quiet)
-    if result.interrupted:
-        raise _interrupted(result, folder, resume)
+    engine = _optimizer(optimizer, strategy, population, limit, space.dim, readout, draws)
+    found = search(
+        lm, asked, target, space, engine, limit, seed, norm, None, orders, folder, resume, not quiet,
+        readout=_readout(readout), draws=draws, seeds=several, target_loss=target_loss, patience=patience,
+        max_seconds=max_seconds, max_tokens=max_tokens, warm_start=steps,
+    )  # fmt: skip
+    results = {folder / f"seed-{r.seed}": r for r in found} if isinstance(found, tuple) else {folder: found}
+    for place, result in results.items():
+        if result.interrupted:
+            raise _interrupted(result, place, resume)
     if _rank() > 0:
         return
-    written = _write_peft(result, lm, folder)
-    _show_result(result, lm, folder, norm, orders, quiet)
-    if not quiet:
-        _next_steps(context, folder, target, written)
+    for place, result in results.items():
+        written = _write_peft(result, lm, place)
+        _show_result(result, lm, place, norm, orders, quiet)
+        if not quiet:
+            _next_steps(context, place, target, written)
 
 
 @app.command()
@@ -326,18 +357,78 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
-def _optimizer(name: str, strategy: str | None, population: int | None, budget: int | None) -> tuple[DE, int]:
-    """align's own optimiser and budget, with what was asked for instead."""
-    from dataclasses import replace
+ANY_DIM = 10_000  # what is checked before a model is loaded does not depend on it
 
-    from softde.align import BUDGET, OPTIMIZER
+
+def _budget(name: str, strategy: str | None, population: int | None, budget: int | None) -> int:
+    """How many candidates; refuses settings that cannot work, before anything is loaded."""
+    from softde.align import AUTO, BUDGET
+    from softde.optim import choose
     from softde.optim.base import check_budget
 
-    changes: dict[str, Any] = {"strategy": strategy, "population_size": population}
-    engine = replace({"de": OPTIMIZER}[name], **{key: value for key, value in changes.items() if value is not None})
     limit = BUDGET if budget is None else budget
-    check_budget(engine, limit)
-    return engine, limit
+    found = _optimizer(name, strategy, population, limit, ANY_DIM, "expected", "fixed")
+    check_budget(choose(ANY_DIM, limit).optimizer if found == AUTO else found, limit)
+    return limit
+
+
+def _optimizer(
+    name: str, strategy: str | None, population: int | None, budget: int, dim: int, readout: str, draws: str
+) -> Any:
+    """The optimiser, or "auto", which says itself what it takes."""
+    from dataclasses import replace
+
+    from softde.align import AUTO, kind_of_readout
+    from softde.optim import choose, named
+
+    if strategy is not None and name not in (AUTO, "de"):
+        raise ValueError(f"--strategy: only differential evolution has strategies, not {name!r}; use --optimizer de")
+    if name == AUTO and strategy is None:
+        if population is None:
+            return AUTO
+        choice = choose(dim, budget, kind_of_readout(_readout(readout), draws), population)
+        if dim != ANY_DIM:
+            _say(f"softde: {choice.why}")
+        return choice.optimizer
+    if strategy is None:
+        return named(name, dim, budget, population)
+    found: Any = named("de", dim, budget)
+    size = found.population_size if population is None else population
+    return replace(found, strategy=strategy, population_size=size)
+
+
+def _check_stops(
+    target_loss: float | None, patience: int | None, max_seconds: float | None, max_tokens: int | None
+) -> None:
+    from softde.align import Stops
+
+    Stops(target_loss, patience, 0.0, max_seconds, max_tokens)
+
+
+def _readout(name: str) -> Any:
+    from softde import readouts
+
+    kinds = {
+        "argmax": readouts.Argmax, "sampled": readouts.Sampled, "sequence": readouts.SequenceLogprob,
+        "generated": readouts.Generated,
+    }  # fmt: skip
+    return kinds[name]() if name in kinds else None
+
+
+def _gradient(steps: int | None) -> Any:
+    from softde.gradient import GradientSteps
+
+    return None if steps is None else GradientSteps(steps)
+
+
+def _numbers(text: str, name: str) -> list[int]:
+    """Whole numbers from a text such as 0,1,2."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--{name}: expected whole numbers with commas between them, such as 0,1,2, got {text!r}"
+        ) from None
 
 
 def _check_tokens(num_virtual_tokens: int | None) -> None:
@@ -574,7 +665,7 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return _line(f"{place}{error.strerror or error}")
-    if isinstance(error, ValueError) or (isinstance(error, ImportError) and "softde[" in str(error)):
+    if isinstance(error, ValueError) or (isinstance(error, ImportError) and "pip install" in str(error)):
         return _line(str(error))
     return None
 

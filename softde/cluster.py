@@ -89,6 +89,8 @@ class Task(NamedTuple):
     x: NDArray[Any]
     bound: NDArray[np.float64] | None
     order: Any
+    draw: int
+    part: str | None
     group_size: int
 
 
@@ -106,7 +108,8 @@ class Worker:
         engine = self.loss.lm.engine
         engine.group_size = task.group_size
         bound = None if task.bound is None else torch.tensor(task.bound)
-        return self.loss(torch.tensor(task.x), bound=bound, order=task.order), engine.group_size
+        found = self.loss(torch.tensor(task.x), bound=bound, order=task.order, draw=task.draw, part=task.part)
+        return found, engine.group_size
 
 
 @dataclass
@@ -126,7 +129,9 @@ class Crew:
         for _ in range(self.plan.num_workers):
             self.hire()
 
-    def __call__(self, x: Tensor, /, *, bound: Tensor | None = None, order: Any = None) -> Evaluation:
+    def __call__(
+        self, x: Tensor, /, *, bound: Tensor | None = None, order: Any = None, draw: int = 0, part: str | None = None
+    ) -> Evaluation:
         """Score a population.
 
         Raises
@@ -140,8 +145,9 @@ class Crew:
         while len(parts) < len(rows):
             while waiting and self.free:
                 worker, number = self.free.pop(0), waiting.pop(0)
-                part = x[rows[number]].cpu().numpy(), None if bound is None else bound[rows[number]].cpu().numpy()
-                self.busy[worker.evaluate.remote(Task(*part, order, self.loss.lm.engine.group_size))] = worker, number
+                mine = x[rows[number]].cpu().numpy(), None if bound is None else bound[rows[number]].cpu().numpy()
+                task = Task(*mine, order, draw, part, self.loss.lm.engine.group_size)
+                self.busy[worker.evaluate.remote(task)] = worker, number
             ref = self.next_news()
             worker, number = self.busy.pop(ref, (None, -1))
             if worker is None:

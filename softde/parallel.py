@@ -38,8 +38,9 @@ class Evaluate(Protocol):
     """What scores a population: an `AlignmentLoss`, or something that has several of them do it."""
 
     def __call__(
-        self, x: Float[Tensor, "population dim"], /, *, bound: Tensor | None = None, order: Any = None
-    ) -> Evaluation: ...
+        self, x: Float[Tensor, "population dim"], /, *, bound: Tensor | None = None, order: Any = None, draw: int = 0,
+        part: str | None = None,
+    ) -> Evaluation: ...  # fmt: skip
 
 
 class Workers(Protocol):
@@ -64,6 +65,19 @@ def join(parts: Sequence[Evaluation]) -> Evaluation:
     """One evaluation of all candidates: arrays one after the other, counts added up."""
     columns = zip(*parts, strict=True)
     return Evaluation._make(np.concatenate(c) if isinstance(c[0], np.ndarray) else sum(c) for c in columns)
+
+
+def cut(whole: Evaluation, sizes: Sequence[int]) -> list[Evaluation]:
+    """What `join` joined, candidates by candidates; fillers, which belong to nobody, stay with the first."""
+    if len(sizes) == 1:
+        return [whole]
+    stops = np.cumsum(sizes)
+    rows = [slice(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]
+    parts = [Evaluation._make(c[r] if isinstance(c, np.ndarray) else 0 for c in whole) for r in rows]
+    return [
+        part._replace(tokens=int(part.spent.sum()), filler=0 if number else whole.filler)
+        for number, part in enumerate(parts)
+    ]
 
 
 def pack(part: Evaluation) -> bytes:
@@ -203,13 +217,16 @@ class Ranks:
             yield loss
             return
 
-        def evaluate(x: Tensor, /, *, bound: Tensor | None = None, order: Any = None) -> Evaluation:
+        def evaluate(
+            x: Tensor, /, *, bound: Tensor | None = None, order: Any = None, draw: int = 0, part: str | None = None
+        ) -> Evaluation:
             rows = slices(len(x), self.size)[self.rank]
 
             def score() -> bytes:
                 if rows.start == rows.stop:
                     return b""
-                return pack(loss(x[rows], bound=None if bound is None else bound[rows], order=order))
+                limit = None if bound is None else bound[rows]
+                return pack(loss(x[rows], bound=limit, order=order, draw=draw, part=part))
 
             parts = join([unpack(message) for message in self.gather(score) if message])
             # A rank that ran out of memory goes on with smaller groups, and the others with it.

@@ -22,11 +22,13 @@ from typing import Any
 import torch
 
 from softde import checkpoint
-from softde.align import align
+from softde.align import Result, align
+from softde.gradient import GradientSteps
 from softde.lm import LM
-from softde.objective import AlignmentLoss
+from softde.objective import AlignmentLoss, Halving
 from softde.optim import DE
 from softde.progress import Progress
+from softde.readouts import Sampled
 from softde.space import PromptSpace
 from softde.surveys import Survey, load_survey
 
@@ -74,6 +76,12 @@ def one(lm: LM, survey: Survey, folder: Path, changes: dict[str, Any]) -> dict[s
         result = align(lm, survey, survey.target("Ireland"), space, checkpoint=folder, **settings)
     except BaseException as error:
         return {"ended": type(error).__name__, "message": str(error), "seconds": time.monotonic() - started}
+    if isinstance(result, tuple):
+        return {"seeds": [ending(each) for each in result]}
+    return ending(result)
+
+
+def ending(result: Result) -> dict[str, Any]:
     prompt = hashlib.sha256(result.prompt.embeddings.numpy().tobytes()).hexdigest()
     record = {k: v for k, v in result.record().items() if k != "wall_seconds"}
     sizes = [line["group_size"] for line in result.trajectory]
@@ -176,6 +184,20 @@ def main(model: str, survey_file: str, out: str) -> None:
         "other seed": lambda rank: {"seed": rank},
         "smaller groups": in_generation(2, 1, shrink),
     }
+    sampled = {"readout": Sampled(2), "draws": "fresh"}
+    many = {**sampled, "seeds": [0, 1, 2], "max_seconds": 3600}
+    warm = {"warm_start": GradientSteps(steps=2), "budget": BUDGET + 11, "max_seconds": 3600}
+    halved = {**sampled, "halving": Halving()}
+    for size in (1, 2):
+        report["ranks"][f"sampled {size}"] = run(lm, survey, root / f"sampled-{size}", size, lambda _: sampled)
+        report["files"][f"sampled {size}"] = shas(root / f"sampled-{size}")
+        report["ranks"][f"halved {size}"] = run(lm, survey, root / f"halved-{size}", size, lambda _: halved)
+        report["files"][f"halved {size}"] = shas(root / f"halved-{size}")
+        report["ranks"][f"warm {size}"] = run(lm, survey, root / f"warm-{size}", size, lambda _: warm)
+        report["files"][f"warm {size}"] = shas(root / f"warm-{size}")
+        report["ranks"][f"seeds {size}"] = run(lm, survey, root / f"seeds-{size}", size, lambda _: many)
+        report["files"][f"seeds {size}"] = [shas(root / f"seeds-{size}" / f"seed-{seed}") for seed in (0, 1, 2)]
+    report["other seeds"] = run(lm, survey, root / "other seeds", 2, lambda rank: {"seeds": [0, rank + 1]})
     report["cases"], report["again"], report["after"] = {}, {}, {}
     for name, setup in cases.items():
         folder = root / name

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ import yaml
 
 from softde import align
 from softde.administer import administer
-from softde.align import BUDGET, OPTIMIZER, START, Result, line
+from softde.align import AUTO, BUDGET, Result, line
 from softde.lm import LM, OptionLogprobs
 from softde.objective import AlignmentLoss, Evaluation
-from softde.optim import DE, Info, generator_for
+from softde.optim import DE, SHADE, Info, Screen, choose, generator_for, named
+from softde.optim.base import settings as settings_of
 from softde.progress import Progress
 from softde.prompt import SoftPrompt
 from softde.space import PromptSpace
+from softde.start import START, checked_start
 from softde.surveys import Item, Survey, Target, load_survey, options
 from softde.verify import verify
 from tests import tiny_random
@@ -183,13 +185,32 @@ def test_every_kind_of_space(start: str, llama: LM, go: Callable[..., Result], t
 
 
 def test_the_defaults(llama: LM, mini: Survey, ireland: Target) -> None:
-    assert inspect.signature(align).parameters["budget"].default == BUDGET >= 10 * OPTIMIZER.population_size
-    result = align(llama, mini, ireland, budget=OPTIMIZER.population_size, progress=False)
+    defaults = {name: parameter.default for name, parameter in inspect.signature(align).parameters.items()}
+    choice = choose(PromptSpace.random(llama).dim, 32)
+    size = choice.optimizer.population_size
+    assert (defaults["optimizer"], defaults["budget"]) == (AUTO, BUDGET) and 10 * size <= BUDGET
+    result = align(llama, mini, ireland, budget=32, progress=False)
     config = result.prompt.provenance
     assert config["space"] == PromptSpace.random(llama).record()
     assert (config["space"]["num_virtual_tokens"], config["space"]["placement"]) == (8, "late")
     assert (config["norm"], config["weights"], config["orders"], config["seed"]) == ("L1", None, "both", 0)
-    assert config["optimizer"] == json.loads(json.dumps({"name": "DE", **asdict(OPTIMIZER)}))
+    assert config["optimizer"] == json.loads(json.dumps(settings_of(choice.optimizer)))
+    assert config["optimizer_choice"] == choice.why and "auto chose " in choice.why
+    assert result.evaluations == len(result.trajectory) * size == 32
+
+
+def test_an_optimiser_by_name(go: Callable[..., Result], space: PromptSpace, tmp_path: Path) -> None:
+    by_name, by_object = (go(tmp_path / name, optimizer=o, budget=48) for name, o in (
+        ("name", "shade"), ("object", named("shade", space.dim, 48)),
+    ))  # fmt: skip
+    assert by_name.prompt == by_object.prompt and exact(tmp_path / "name") == exact(tmp_path / "object")
+    go(tmp_path / "screened", optimizer=Screen(SHADE(4), 8), budget=12)
+    config = yaml.safe_load((tmp_path / "screened" / "run.yaml").read_text())
+    inner = {"name": "SHADE", **{f.name: getattr(SHADE(4), f.name) for f in fields(SHADE)}}
+    assert config["optimizer"] == json.loads(json.dumps({"name": "Screen", "optimizer": inner, "starts": 8}))
+    assert config["optimizer_choice"] == ""
+    with pytest.raises(ValueError, match="optimizer: expected one of auto, de, .*, got 'sgd'"):
+        go(optimizer="sgd")
 
 
 def test_norm_weights_and_orders_reach_the_loss(
@@ -463,7 +484,7 @@ def test_a_changed_configuration_is_refused(
     reworded = replace(mini, items=words)
     changes: dict[str, dict[str, Any]] = {
         "seed was 0, now 1": {"seed": 1},
-        "budget was 12, now 16": {"budget": 16},
+        "budget was 12, now 8": {"budget": 8},
         "optimizer.population_size was 4, now 5": {"optimizer": DE(5)},
         "optimizer.F was 0.5, now [0.4, 0.9]": {"optimizer": DE(4, F=(0.4, 0.9))},
         "optimizer.strategy was 'rand1bin', now 'best1exp'": {"optimizer": DE(4, strategy="best1exp")},
@@ -644,3 +665,77 @@ def test_with_early_rejection_the_search_is_the_same_bit_by_bit(strategy: str) -
     logs = [[[step[k] for k in same] for step in result.trajectory] for result in (some, whole)]
     assert logs[0] == logs[1]
     assert some.forward_tokens < 0.95 * whole.forward_tokens
+
+
+# ---- the start -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def brittle(monkeypatch: pytest.MonkeyPatch, llama: LM) -> Callable[[float], None]:
+    """`brittle(limit)`: the model breaks under prompts further than that from the vocabulary's mean."""
+    ask = LM.option_logprobs
+
+    def install(limit: float) -> None:
+        def answer(self: LM, plan: Any, prompts: Any = None, plain: bool = False, *more: Any) -> OptionLogprobs:
+            found = ask(self, plan, prompts, plain, *more)
+            if prompts is None:
+                return found
+            far = (prompts - llama.embedding_stats[0]).square().mean(dim=(1, 2)).sqrt() > limit * llama.embedding_stats[
+                1
+            ]
+            return replace(found, option_mass=found.option_mass * torch.where(far, 1e-3, 1.0)[:, None])
+
+        monkeypatch.setattr(LM, "option_logprobs", answer)
+
+    return install
+
+
+def test_the_start_is_verified_and_recorded(
+    done: tuple[Path, Result], llama: LM, mini: Survey, capsys: pytest.CaptureFixture[str], go: Callable[..., Result]
+) -> None:
+    folder, result = done
+    first, *rest = log(folder)
+    assert result.start == {
+        "start_spread": 1.0,
+        "start_option_mass": [first["option_mass"]],
+        "start_evaluations": 4,
+        "start_tokens": first["tokens"],
+        "unprompted_option_mass": pytest.approx(float(administer(mini, llama).option_mass.mean()), abs=1e-6),
+    }
+    assert all("start_spread" not in line for line in rest)
+    assert strict((folder / "result.json").read_bytes())["start"] == result.start
+    seen: list[Progress] = []
+    go(progress=seen.append)
+    assert [len(step.notes) for step in seen] == [1, 0, 0]
+    go(progress=True)
+    assert capsys.readouterr().err.splitlines()[0] == seen[0].notes[0]
+    space = PromptSpace.random(llama, 2)
+    assert seen[0].notes == checked_start(AlignmentLoss(llama, mini, mini.target("Ireland"), space), 4, 0).messages
+
+
+def test_a_start_that_breaks_the_model_is_shrunk(
+    go: Callable[..., Result], brittle: Callable[[float], None], space: PromptSpace, tmp_path: Path
+) -> None:
+    far = replace(space, start_spread=8.0)
+    usual = go(tmp_path / "usual", space=far)
+    brittle(2.5)
+    seen: list[Progress] = []
+    result = go(tmp_path / "run", space=far, progress=seen.append)
+    assert result.start is not None
+    masses = result.start["start_option_mass"]
+    assert len(masses) == result.start["start_evaluations"] / 4 > 1 and masses[0] < masses[-1]
+    assert result.start["start_spread"] == 8.0 / 2 ** (len(masses) - 1)
+    assert any("start_spread lowered from 8 to" in note for note in seen[0].notes)
+    assert result.evaluations == 12  # those of the draws that broke it are in the record only
+    first = result.trajectory[0]
+    assert first["tokens"] == result.start["start_tokens"] == len(masses) * usual.trajectory[0]["tokens"]
+    assert result.forward_tokens == sum(line["tokens"] for line in result.trajectory)
+
+    nearer = replace(space, start_spread=result.start["start_spread"])
+    assert torch.equal(go(space=nearer).prompt.embeddings, result.prompt.embeddings)
+    assert go(tmp_path / "cut", space=far, progress=stop_after(1)).interrupted
+    go(tmp_path / "cut", space=far)
+    assert exact(tmp_path / "cut") == exact(tmp_path / "run")
+    both = go(space=far, seeds=[0, 1], progress=seen.append)
+    assert {note[:8] for note in seen[-3].notes} == {"seed 0: ", "seed 1: "}
+    assert torch.equal(both[0].prompt.embeddings, result.prompt.embeddings) and both[0].start == result.start

@@ -117,14 +117,18 @@ def test_every_help_shows_an_example(softde: Call, command: str) -> None:
 
 
 def test_help_states_the_defaults_of_the_functions(softde: Call) -> None:
-    from softde.align import BUDGET, OPTIMIZER
+    from softde.align import BUDGET, align
+    from softde.optim import named
     from softde.space import PromptSpace
 
     text = " ".join(softde("align", "--help")[1].split())
     space = inspect.signature(PromptSpace.random).parameters
     assert f"Candidates scored in all. [default: {BUDGET}]" in text
-    assert f"Candidates per generation. [default: {OPTIMIZER.population_size}]" in text
-    assert f"name of a DE strategy. [default: {OPTIMIZER.strategy}]" in text
+    assert "Candidates per generation. [default: the optimiser's own]" in text
+    assert f"name of a strategy. [default: {named('de', 100, BUDGET).strategy}]" in text
+    defaults = inspect.signature(align).parameters
+    for option in ("optimizer", "draws", "seed", "norm", "orders"):
+        assert re.search(rf"--{option} \S+ [^\[]*\[default: {defaults[option].default}\]", text), option
     assert f"Length of the soft prompt. [default: {space['num_virtual_tokens'].default}, or" in text
     assert f"costs least. [default: {space['placement'].default}]" in text
 
@@ -205,6 +209,45 @@ def test_options_reach_the_search(softde: Call, small: tuple[object, ...], tmp_p
     assert (made["seed"], made["budget"], made["norm"], made["orders"]) == (7, 12, "L2", "forward")
     assert (made["optimizer"]["strategy"], made["optimizer"]["population_size"]) == ("best1exp", 4)
     assert made["space"]["origin"] == "text: Tea!"
+
+
+def test_an_optimiser_by_name(softde: Call, small: tuple[object, ...]) -> None:
+    code, _, err = softde("align", "Ireland", *small, "--optimizer", "shade", "--out", "a")
+    assert code == 0 and "auto" not in err
+    made = SoftPrompt.load("a/prompt.safetensors").provenance["optimizer"]
+    assert made["name"] == "SHADE" and made["population_size"] == 4
+    code, _, err = softde("align", "Ireland", *small, "--out", "b")
+    chosen = SoftPrompt.load("b/prompt.safetensors").provenance["optimizer"]
+    assert code == 0 and err.count("auto chose ") == 1 and chosen["name"] != "SHADE"
+
+
+def test_several_seeds(softde: Call, small: tuple[object, ...]) -> None:
+    code, out, _ = softde("align", "Ireland", *small, "--seeds", "0,1", "--out", "two")
+    assert code == 0 and [entry.name for entry in sorted(Path("two").iterdir())] == ["seed-0", "seed-1"]
+    for seed in (0, 1):
+        assert {"prompt.safetensors", "result.json", "comparison.md", "peft"} <= {
+            entry.name for entry in Path(f"two/seed-{seed}").iterdir()
+        }
+        assert f"files in two/seed-{seed}: " in out and f"softde verify two/seed-{seed}/prompt.safetensors" in out
+    code, _, _ = softde("align", "Ireland", *small, "--seed", 1, "--out", "one")
+    one, other = (SoftPrompt.load(f"{place}/prompt.safetensors") for place in ("one", "two/seed-1"))
+    assert code == 0 and one == other
+
+
+def test_read_outs_stops_and_warm_starts_reach_the_search(softde: Call, small: tuple[object, ...]) -> None:
+    code, _, _ = softde("align", "Ireland", *small, "--readout", "argmax", "--target-loss", 1000, "--out", "a")
+    record = json.loads(Path("a/result.json").read_text())
+    made = SoftPrompt.load("a/prompt.safetensors").provenance
+    assert code == 0 and made["readout"]["name"] == "Argmax" and made["stops"]["target_loss"] == 1000
+    assert record["evaluations"] == 4 and record["stop_reason"].startswith("the target loss")
+    stops = ("--patience", 4, "--max-seconds", 1000, "--max-tokens", 1)
+    code, _, _ = softde("align", "Ireland", *small, "--budget", 30, "--warm-start", 2, *stops, "--out", "b")
+    record = json.loads(Path("b/result.json").read_text())
+    made = SoftPrompt.load("b/prompt.safetensors").provenance
+    assert code == 0 and made["warm_start"]["steps"] == 2 and made["readout"]["name"] == "Expected"
+    expected = {"patience": 4, "max_seconds": 1000.0, "max_tokens": 1, "target_loss": None, "min_improvement": 0.0}
+    assert made["stops"] == expected
+    assert record["warm_start"]["forward_equivalents"] > 6 and record["evaluations"] == 4
 
 
 def test_compare_and_verify_take_a_run(softde: Call, small: tuple[object, ...], tea: Path) -> None:
@@ -355,7 +398,8 @@ def test_unknown_words(refused: Callable[..., str]) -> None:
     assert "'front', 'after_bos', 'system', 'user_start', 'late'" in refused(
         "align", "Saudi Arabia", "--placement", "middle"
     )
-    assert "de" in refused("align", "Saudi Arabia", "--optimizer", "sgd")
+    assert "optimizer: expected one of auto, de, " in refused("align", "Saudi Arabia", "--optimizer", "sgd")
+    assert "'expected', 'argmax'" in refused("align", "Saudi Arabia", "--readout", "guess")
     assert "--populatoin" in refused("align", "Saudi Arabia", "--populatoin", "3")
 
 
@@ -364,6 +408,10 @@ def test_settings_that_cannot_work(refused: Callable[..., str]) -> None:
     assert "at least the population size, which is 30" in refused(*align, "--population", 30, "--budget", 29)
     assert "needs a population of at least 4" in refused(*align, "--population", 2, "--strategy", "rand1bin")
     assert "Unknown strategy 'rand9bin'" in refused(*align, "--strategy", "rand9bin")
+    message = refused(*align, "--optimizer", "shade", "--strategy", "rand1bin")
+    assert "--strategy: only differential evolution has strategies, not 'shade'; use --optimizer de" in message
+    assert "--seeds: expected whole numbers with commas between them" in refused(*align, "--seeds", "0;1")
+    assert "steps: expected a whole number of at least 1, got 0" in refused(*align, "--warm-start", 0)
     assert "num_virtual_tokens: expected 1 or more" in refused(*align, "--num-virtual-tokens", 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,13 +18,14 @@ from softde import RayWorkers, align
 from softde.lm import LM
 from softde.objective import Evaluation
 from softde.optim import DE
-from softde.parallel import Ranks, join, launched, local_device, pack, ranks, slices, unpack
+from softde.parallel import Ranks, cut, join, launched, local_device, pack, ranks, slices, unpack
 from softde.space import PromptSpace
 from softde.surveys import Survey, Target
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="forks")
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 WHOLE = "the budget is used up"
+DURATION = r", [\d hmins]+; stopped"  # of the closing lines, in whole seconds
 SETTINGS = (
     "ranks 0 and 1 were started with different settings (seed is 0 and 1): give every rank the same model, survey and "
     "settings"
@@ -69,6 +71,15 @@ def test_join_is_one_evaluation_of_all() -> None:
     assert whole.tokens == sum(part.tokens for part in parts) and type(whole.tokens) is int
     for name in ("losses", "scores", "option_mass"):
         assert same(getattr(whole, name), np.array([row for part in parts for row in getattr(part, name)]))
+
+
+def test_cut_undoes_join() -> None:
+    parts = [an_evaluation(n, n) for n in (2, 1, 3)]
+    spent = [np.arange(1.0, len(part.losses) + 1) for part in parts]
+    parts = [p._replace(spent=s, tokens=int(s.sum()), filler=0) for p, s in zip(parts, spent, strict=True)]
+    for one, other in zip(cut(join(parts), [2, 1, 3]), parts, strict=True):
+        assert all(same(a, b) for a, b in zip(one, other, strict=True))
+    assert cut(parts[0], [2]) == [parts[0]]
 
 
 def test_a_process_on_its_own_does_nothing_special(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +133,27 @@ def test_any_number_of_ranks_finds_the_same(report: dict[str, Any]) -> None:
     for size in ("2", "4", "6"):
         assert report["ranks"][size] == [alone] * int(size)
         assert report["files"][size] == report["files"]["1"], size
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sampled", "halved", "warm", "seeds"])
+def test_draws_seeds_and_warm_starts_are_the_same_on_two_ranks(report: dict[str, Any], kind: str) -> None:
+    alone = report["ranks"][f"{kind} 1"][0]
+    assert report["ranks"][f"{kind} 2"] == [alone, alone]
+    assert report["files"][f"{kind} 2"] == report["files"][f"{kind} 1"]
+    if kind == "warm":
+        assert alone["record"]["warm_start"]["forward_equivalents"] == 11 and alone["record"]["evaluations"] == 15
+    if kind == "seeds":
+        sampled = report["ranks"]["sampled 1"][0]
+        assert alone["seeds"][0]["prompt"] == sampled["prompt"] and len({s["prompt"] for s in alone["seeds"]}) == 3
+
+
+@posix
+@pytest.mark.slow
+def test_ranks_with_other_seeds_are_refused(report: dict[str, Any]) -> None:
+    message = "ranks 0 and 1 were started with different settings (seeds is [0, 1] and [0, 2])"
+    assert [rank["message"][: len(message)] for rank in report["other seeds"]] == [message] * 2
 
 
 @posix
@@ -227,8 +259,10 @@ def test_the_command_under_torchrun(llama_folder: Path, mini_file: Path, tmp_pat
     assert done.stdout.count("next:") == done.stdout.count("files in two") == 1
     alone = [sys.executable, "-m", "softde", *map(str, words), "--out", "one", "--quiet"]
     assert subprocess.run(alone, env=QUIET, cwd=tmp_path, capture_output=True, timeout=120, check=False).returncode == 0
-    for name in ("run.yaml", "log.jsonl", "prompt.safetensors", "comparison.md"):
+    for name in ("run.yaml", "log.jsonl", "prompt.safetensors"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+    one, other = ((tmp_path / folder / "comparison.md").read_text() for folder in ("one", "two"))
+    assert re.sub(DURATION, "", one) == re.sub(DURATION, "", other) and re.search(DURATION, one)
 
     wrong = torchrun(tmp_path, *words, "--out", "two", "--seed", "1")
     assert wrong.returncode != 0 and "Traceback" not in wrong.stdout
