@@ -200,9 +200,9 @@ def align(
     orders : "both", "forward" or "reversed" listing of the options.
     checkpoint : a folder for run.yaml, log.jsonl, checkpoint.safetensors, prompt.safetensors and result.json. The same
         call on the same folder goes on where the last one ended, to the same bytes; another configuration is refused,
-        but for a larger budget and other stops (target_loss to max_tokens), with which a finished run goes on too. Not so
-        an optimiser that plans with its budget: "lshade", "jso", and the number of start points of "auto", "cma" and
-        "shade" below 640 candidates.
+        but for a larger budget and other stops (target_loss to max_tokens), with which a finished run goes on too.
+        Not so an optimiser that plans with its budget: "lshade", "jso", and the number of start points of "auto", "cma"
+        and "shade" below 640 candidates.
     resume : False starts over, and moves what is there into a folder "previous-1" inside.
     progress : print to standard error, or a function called after every generation.
     early_rejection : stop asking a candidate once it cannot beat its parent, for optimisers that then need no exact
