@@ -8,7 +8,6 @@ from quality_peers import PEERS
 from quality_runs import Case, Config, Ours
 
 from softde.optim import DE, Optimizer
-from softde.optim.adaptive import SHADE
 from softde.optim.auto import choose
 from softde.optim.cmaes import CMAES
 from softde.optim.named import named
@@ -31,7 +30,7 @@ OURS = (
     Ours("best1bin n24 s.3", lambda _: DE(24, "best1bin", F=0.5, CR=0.9), spread=0.3),
     called("de"),
     called("cma", spread=0.3),
-    called("shade"),
+    called("shade", spread=0.3),
     called("lshade"),
     called("jso"),
     called("cma-diagonal"),
@@ -43,7 +42,6 @@ OURS = (
     called("pso"),
     called("random"),
     Ours("cma d200 n16 s.3", lambda case: Subspace(CMAES(16), min(200, case.dim)), spread=0.3),
-    Ours("shade n8 s.3", lambda _: SHADE(8), spread=0.3),
     Ours("auto", auto, spread=0.3),
 )
 ROWS: tuple[Config, ...] = (*OURS, *PEERS)

@@ -26,7 +26,8 @@ class Row(NamedTuple):
 
 TABLE = (
     Row("smooth", 20_000, "cma"),
-    Row("coarse", 20_000, "cma"),
+    Row("coarse", 4_000, "cma"),
+    Row("coarse", 20_000, "shade"),
     Row("noisy", 20_000, "cma"),
 )
 NEED_CMA, WITHOUT_CMA = ("cma", "cma-diagonal", "bbt"), "lshade"

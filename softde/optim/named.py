@@ -57,7 +57,7 @@ BY_NAME: dict[str, Made] = {
     "de": lambda task: DE(task.n or 24, "currenttopbest1bin", F=(0.4, 0.9), CR=0.9, p=0.15),
     "jde": lambda task: JDE(task.n or 24),
     "jade": lambda task: JADE(task.n or 24),
-    "shade": lambda task: screened(SHADE(task.n or 16), task.budget),
+    "shade": lambda task: screened(SHADE(task.n or 8), task.budget),
     "lshade": lambda task: LSHADE(task.n or 32, budget=task.budget),
     "jso": lambda task: JSO(task.n or 32, budget=task.budget),
     "cma": cma,

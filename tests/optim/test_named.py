@@ -83,13 +83,13 @@ def test_a_population_of_ones_own(name):
 
 @pytest.mark.parametrize(("budget", "starts"), [(200, 20), (639, 63), (640, 64), (20_000, STARTS)])
 def test_a_tenth_of_the_budget_goes_into_start_points(budget, starts):
-    assert named("shade", 10, budget) == Screen(SHADE(16), starts)
+    assert named("shade", 10, budget) == Screen(SHADE(8), starts)
     assert named("cma", INTRINSIC_DIM, budget) == Screen(CMAES(16), starts)
     assert named("cma", INTRINSIC_DIM + 1, budget) == Subspace(CMAES(16), INTRINSIC_DIM, starts=starts)
 
 
 def test_small_budgets_leave_no_choice_of_start_points():
-    assert named("shade", 10, 160) == named("shade", 10, 20) == SHADE(16)
+    assert named("shade", 10, 80) == named("shade", 10, 20) == SHADE(8)
     assert named("cma", 1_000, 20) == Subspace(CMAES(16), INTRINSIC_DIM, starts=16)
     assert named("shade", 10, 900, population=80) == SHADE(80)
 
@@ -102,7 +102,7 @@ def test_settings_that_follow_the_task():
 
 @every
 def test_a_budget_below_the_start_points_is_refused(name):
-    need = 1 if name == "bbt" else named(name, 10, 99).population_size
+    need = 1 if name == "bbt" else named(name, 10, 40).population_size
     with pytest.raises(ValueError, match="udget"):
         minimize(sphere, name, [1.0] * 10, need - 1)
 
