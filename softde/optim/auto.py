@@ -28,7 +28,8 @@ TABLE = (
     Row("smooth", 20_000, "cma"),
     Row("coarse", 4_000, "cma"),
     Row("coarse", 20_000, "shade"),
-    Row("noisy", 20_000, "cma"),
+    Row("noisy", 1_000, "es"),
+    Row("noisy", 20_000, "es-wide"),
 )
 NEED_CMA, WITHOUT_CMA = ("cma", "cma-diagonal", "bbt"), "lshade"
 
