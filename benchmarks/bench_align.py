@@ -1,6 +1,6 @@
 """What an alignment reaches: four regions, several seeds, default settings, on the embedded model.
 
-    python benchmarks/bench_align.py | tee /dev/stderr | python tools/marked.py README.md bench_align
+    python benchmarks/bench_align.py
     python benchmarks/bench_align.py --regions China --seeds 1 --budget 640
 
 Prints a Markdown table and one JSON line. Losses are sums of six absolute errors (L1, constants 50, edition 2023).

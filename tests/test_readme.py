@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 EXTENDING = ROOT / "docs" / "extending.md"
+OPTIMIZERS = ROOT / "docs" / "optimizers.md"
 PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 LANGUAGES = {"python", "bash", "toml", "csv", "text"}
 CHEAP = {
@@ -46,7 +47,7 @@ def test_every_block_names_its_language(page: Path) -> None:
     assert set(fences[1::2]) <= {""}
 
 
-@pytest.mark.parametrize("page", [README, EXTENDING], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, EXTENDING, OPTIMIZERS], ids=lambda page: page.name)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
