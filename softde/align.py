@@ -235,16 +235,19 @@ def align(
         {
             "lm": (lm, LM), "survey": (survey, Survey), "target": (target, Target),
             "space": (space, PromptSpace | None), "optimizer": (optimizer, Optimizer | str),
+            "halving": (halving, Halving | None), "warm_start": (warm_start, GradientSteps | None),
         }
     )  # fmt: skip
     space = space or PromptSpace.random(lm)
     stops = Stops(target_loss, patience, min_improvement, max_seconds, max_tokens)
     loss = AlignmentLoss(lm, survey, target, space, orders, norm, weights, readout, draws, halving)
     budget, chosen = whole(budget, "budget", 1), chosen_seeds(seed, seeds)
-    choice = resolved(optimizer, loss, budget)
+    choice, left = resolved(optimizer, loss, budget), budget
+    check_budget(choice.optimizer, budget)
+    if warm_start is not None:  # an optimiser that plans with its budget has what is left of it
+        choice = resolved(optimizer, loss, warm_start.left(loss, choice.optimizer.population_size, budget))
+        left = warm_start.left(loss, choice.optimizer.population_size, budget)
     optimizer = choice.optimizer
-    check_budget(optimizer, budget)
-    left = budget if warm_start is None else warm_start.left(loss, optimizer.population_size, budget)
     _ = loss.plan  # a model that cannot be asked these questions is refused before a folder is made
     mine = own_ranks(workers)
     folder = expanded(checkpoint) if checkpoint is not None else None
@@ -609,7 +612,8 @@ def opened(runs: Sequence[Run], resume: bool) -> list[Stand]:
 
 def ended(run: Run, stand: Stand) -> bool:
     """Will nothing more come of this search?"""
-    return bool(stand.state.generation and math.isinf(stand.state.best_loss)) or run.reason(stand) is not None
+    unscored = math.isinf(stand.state.best_loss) and stop_reason(stand.state, run.budget) is not None
+    return unscored or run.reason(stand) is not None
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
@@ -628,7 +632,7 @@ def chosen_seeds(seed: int, seeds: Sequence[int] | None) -> tuple[int, ...]:
     """The seeds of all searches."""
     if seeds is None:
         return (whole(seed, "seed"),)
-    if not (seeds := list(seeds)):
+    if not hasattr(seeds, "__iter__") or not (seeds := list(seeds)):
         raise ValueError(f"seeds: expected whole numbers, at least one, such as [0, 1, 2], got {seeds!r}")
     chosen = tuple(whole(each, "seeds") for each in seeds)
     if len(set(chosen)) < len(chosen):

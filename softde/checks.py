@@ -13,6 +13,8 @@ HOW = {
     "Target": ("survey.target({!r}) is one", "India"),
     "PromptSpace": ("softde.PromptSpace.random(lm) is one", ""),
     "Optimizer": ('softde.DE() is one, "auto" and "shade" are names of some', ""),
+    "Halving": ("softde.Halving(keep=0.5) is one", ""),
+    "GradientSteps": ("softde.GradientSteps(steps=20) is one", ""),
     "SoftPrompt": ("softde.SoftPrompt.load({!r}) reads one", "prompt.safetensors"),
     "Condition": ("softde.Condition(system={!r}) is one, softde.Condition() the unprompted model", "You are ..."),
 }
@@ -27,7 +29,7 @@ def check_kinds(arguments: Mapping[str, tuple[object, Any]]) -> None:
         What was expected, what came, and how to get the right one.
     """
     for name, (value, kind) in arguments.items():
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or isinstance(value, type):
             wanted = (get_args(kind) or (kind,))[0].__name__
             how, example = HOW[wanted]
             given = value if isinstance(value, str) else example

@@ -11,13 +11,15 @@ import torch
 
 from softde.checks import HOW, check_kinds, check_loaded, whole
 from softde.condition import Condition
+from softde.gradient import GradientSteps
 from softde.lm import LM
+from softde.objective import Halving
 from softde.optim import DE, Optimizer
 from softde.prompt import SoftPrompt
 from softde.space import PromptSpace
 from softde.surveys import Survey, Target
 
-KINDS = (LM, Survey, Target, PromptSpace, Optimizer, SoftPrompt, Condition)
+KINDS = (LM, Survey, Target, PromptSpace, Optimizer, SoftPrompt, Condition, Halving, GradientSteps)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -34,6 +36,7 @@ def test_every_kind_says_how_to_get_one(kind: type) -> None:
         ("gpt2", LM, "target: expected LM, got 'gpt2'; softde.LM.from_pretrained('gpt2') loads one"),
         (None, LM, "target: expected LM, got None; softde.LM.from_pretrained('tiny') loads one"),
         (Path("p"), SoftPrompt | None, "target: expected SoftPrompt, got PosixPath('p'); softde.SoftPrompt.load("),
+        (DE, Optimizer | str, "target: expected Optimizer, got type; softde.DE() is one"),
         (SoftPrompt(torch.zeros(1, 1)), Condition, "target: expected Condition, got SoftPrompt; "),
     ],
 )

@@ -32,6 +32,7 @@ TABLE = (
     Row("noisy", 20_000, "es-wide"),
 )
 NEED_CMA, WITHOUT_CMA = ("cma", "cma-diagonal", "bbt"), "lshade"
+LEAST = 320  # candidates that a population shrinking from 32 makes sense with
 
 
 class Choice(NamedTuple):
@@ -55,6 +56,6 @@ def choose(dim: int, budget: int, readout: ReadoutKind = "smooth", population: i
     name, note = row.name, ""
     if name in NEED_CMA and (dim < 2 or find_spec("cma") is None):
         note = f"; {name} won, but needs {'two numbers' if dim < 2 else 'pip install cma'}"
-        name = WITHOUT_CMA
+        name = WITHOUT_CMA if budget >= LEAST else "shade"
     why = f"auto chose {name} for {dim:,} numbers, {budget:,} candidates and a {readout} read-out{note}"
     return Choice(named(name, dim, budget, population), name, why)

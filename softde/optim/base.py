@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, get_origin, get_type_hint
 import torch
 from torch import Tensor
 
-from softde.checks import whole
+from softde.checks import shown, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +153,7 @@ def stop_reason(state: State, budget: int, target_loss: float | None = None) -> 
     """Why the search must not go on from here, or None."""
     if target_loss is not None and state.best_loss <= target_loss:
         return StopReason.TARGET
-    if state.generation > 0 and math.isinf(state.best_loss):
+    if state.evaluations > 1 and math.isinf(state.best_loss):  # of one start point alone nothing follows
         return StopReason.UNSCORED
     if state.evaluations + state.population_size > budget:
         return StopReason.BUDGET
@@ -250,6 +250,13 @@ def check_budget(optimizer: Optimizer[S], budget: int) -> None:
             f"The budget counts candidates scored and must be at least the population size, which is "
             f"{optimizer.population_size}, but it is {budget}: raise the budget or lower population_size."
         )
+
+
+def check_optimizer(optimizer: object, what: str = "optimizer") -> None:
+    """Refuse what is no optimiser: its class, a name where an object belongs, anything else."""
+    if isinstance(optimizer, type) or not isinstance(optimizer, Optimizer):
+        hint = f"{optimizer.__name__}() makes one" if isinstance(optimizer, type) else "DE() is one"
+        raise ValueError(f"{what}: expected an optimiser of softde.optim, but got {shown(optimizer)}; {hint}")
 
 
 def check_patience(patience: int | None, min_improvement: float) -> None:

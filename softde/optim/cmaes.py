@@ -180,7 +180,7 @@ class CMAES:
         deviation = _limit(es, state.sigma)
         scored = comparable(losses).sort().values.cpu()
         latest = torch.stack([scored[0], scored[len(scored) // 2]])[None]
-        history = torch.cat([state.history, latest])[-2 * self.patience :]
+        history = torch.cat([state.history.cpu(), latest])[-2 * self.patience :]
         is_large = state.population_size == self.population_size * 2**state.doublings
         spent = state.spent + (len(losses) if is_large else -len(losses))
         if self.restarts and (deviation < 1e-6 * state.sigma or stagnated(history, self.patience)):

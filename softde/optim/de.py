@@ -588,8 +588,8 @@ def repair(
     if handling == "clip":
         trials.clamp_(low, high)
     elif handling == "bounce":
-        trials.lerp_((low + parents) / 2, (trials < low).to(trials.dtype))
-        trials.lerp_((high + parents) / 2, (trials > high).to(trials.dtype))
+        trials.copy_(torch.where(trials < low, (low + parents) / 2, trials))  # not lerp: a bound may be infinite
+        trials.copy_(torch.where(trials > high, (high + parents) / 2, trials))
     elif handling == "resample" and within is not None:
         outside = (trials < low).logical_or_(trials > high).to(trials.dtype)
         trials.lerp_(torch.lerp(low.expand_as(trials), high.expand_as(trials), within), outside)

@@ -18,6 +18,7 @@ from softde.optim.base import (
     as_points,
     as_tensor,
     check_budget,
+    check_optimizer,
     check_patience,
     generations,
     generator_for,
@@ -78,6 +79,7 @@ def minimize(
     if isinstance(optimizer, str):
         dim = points.shape[-1] if points.ndim else 0
         optimizer = choose(dim, budget).optimizer if optimizer == "auto" else named(optimizer, dim, budget)
+    check_optimizer(optimizer)
     check_budget(optimizer, budget)
     check_patience(patience, min_improvement)
     size = optimizer.population_size

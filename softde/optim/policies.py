@@ -22,6 +22,7 @@ from softde.optim.base import (
     advance,
     as_losses,
     as_points,
+    check_optimizer,
     check_tell,
     comparable,
     describe,
@@ -57,6 +58,7 @@ class Screen:
     starts: int = 64
 
     def __post_init__(self) -> None:
+        check_optimizer(self.optimizer)
         object.__setattr__(self, "starts", whole(self.starts, "starts"))
         if self.starts < self.optimizer.population_size:
             raise ValueError(
@@ -133,6 +135,8 @@ class TwoStage:
     evaluations: int = field(default=1_000)
 
     def __post_init__(self) -> None:
+        check_optimizer(self.first, "first")
+        check_optimizer(self.then, "then")
         object.__setattr__(self, "evaluations", whole(self.evaluations, "evaluations"))
         least = max(self.first.population_size, self.then.population_size)
         if self.evaluations < least:

@@ -25,6 +25,7 @@ from softde.optim.base import (
     advance,
     as_losses,
     as_points,
+    check_optimizer,
     check_tell,
     comparable,
     describe,
@@ -83,6 +84,7 @@ class Subspace:
     start_spread: float = 0.3
 
     def __post_init__(self) -> None:
+        check_optimizer(self.optimizer)
         object.__setattr__(self, "intrinsic_dim", whole(self.intrinsic_dim, "intrinsic_dim"))
         object.__setattr__(self, "seed", whole(self.seed, "seed"))
         if self.starts is not None:
