@@ -1,7 +1,7 @@
 """optimizer="auto": what won the benchmark for a kind of read-out and a budget.
 
-``python benchmarks/bench_optim_quality.py --auto-table`` prints what its records say for each kind and budget; where the
-embedded model contradicts the synthetic objectives, it has the word. docs/optimizers.md shows the evidence.
+``python benchmarks/bench_optim_quality.py --auto-table`` prints what its records say for each kind and budget; where
+the embedded model contradicts the synthetic objectives, it has the word. docs/optimizers.md shows the evidence.
 """
 
 from __future__ import annotations
