@@ -93,7 +93,7 @@ def plain_pycma(covariance, adaptation, fn, generations, dim=DIM, n=N):
 )
 def test_saving_and_loading_at_every_step_changes_no_bit(covariance, adaptation, restarts):
     optimizer = CMAES(N, covariance=covariance, adaptation=adaptation, restarts=restarts, patience=8)
-    fn = sphere if restarts is None else (lambda x: sphere(x).round())
+    fn = sphere if restarts is None else (lambda x: (sphere(x) / 30).round())  # flat soon, whatever is drawn
     unbroken, state = walk(optimizer, fn, 45)
     broken, loaded = walk(optimizer, fn, 45, reload=True)
     assert all(torch.equal(a, b) for a, b in zip(unbroken, broken, strict=True))
