@@ -366,8 +366,10 @@ def _quiet() -> Iterator[None]:
 
 def _cma() -> Any:
     try:
-        import cma
-        import cma.restricted_gaussian_sampler
+        with warnings.catch_warnings():  # it says so where matplotlib is missing
+            warnings.simplefilter("ignore")
+            import cma
+            import cma.restricted_gaussian_sampler
     except ImportError as error:
         raise ImportError("CMAES needs the package cma: pip install cma.") from error
     return cma
