@@ -30,7 +30,7 @@ from torch import Tensor
 import softde
 from softde.lm import PLACEMENTS, OptionLogprobs, Plan
 from softde.objective import Evaluation
-from softde.optim import generator_for
+from softde.optim import generator_for, named
 
 # The common instruction of a study. With the embedded tokenizer a vsm13 question then has about 118 tokens.
 SYSTEM = (
@@ -39,7 +39,7 @@ SYSTEM = (
 )
 # The textbook's differential evolution; the settings of Masoud et al. (arXiv 2503.16094) are not known to us.
 TEXTBOOK = softde.DE(population_size=32, strategy="rand1bin", F=0.5, CR=0.9)
-OPTIMIZER = softde.DE(population_size=24, strategy="currenttopbest1bin", F=(0.4, 0.9), CR=0.9, p=0.15)  # named "de"
+OPTIMIZER: Any = named("de", 1, 1)  # its settings depend on neither dimension nor budget
 AHEAD = "front"  # where people put soft tokens today, and PEFT's only place
 
 

@@ -13,13 +13,14 @@ import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import softde
 from softde.gradient import GradientSteps
-from softde.optim import generator_for, stop_reason
+from softde.optim import generator_for, named, stop_reason
 from softde.start import START
 
-OPTIMIZER = softde.DE(population_size=24, strategy="currenttopbest1bin", F=(0.4, 0.9), CR=0.9, p=0.15)  # named "de"
+OPTIMIZER: Any = named("de", 1, 1)  # its settings depend on neither dimension nor budget
 STEPS = GradientSteps(copies=0.5, spread=0.1)
 WAYS: dict[str, GradientSteps | None] = {
     "alone": None,

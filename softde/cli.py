@@ -363,19 +363,21 @@ ANY_DIM = 10_000  # what is checked before a model is loaded does not depend on 
 def _budget(name: str, strategy: str | None, population: int | None, budget: int | None) -> int:
     """How many candidates; refuses settings that cannot work, before anything is loaded."""
     from softde.align import AUTO, BUDGET
-    from softde.optim import choose
+    from softde.optim import choose, named
     from softde.optim.base import check_budget
 
     limit = BUDGET if budget is None else budget
     found = _optimizer(name, strategy, population, limit, ANY_DIM, "expected", "fixed")
-    check_budget(choose(ANY_DIM, limit).optimizer if found == AUTO else found, limit)
+    if isinstance(found, str):
+        found = choose(ANY_DIM, limit).optimizer if found == AUTO else named(found, ANY_DIM, limit)
+    check_budget(found, limit)
     return limit
 
 
 def _optimizer(
     name: str, strategy: str | None, population: int | None, budget: int, dim: int, readout: str, draws: str
 ) -> Any:
-    """The optimiser, or "auto", which says itself what it takes."""
+    """The optimiser; its name alone where nothing else was asked for, since `align` knows what the budget is for."""
     from dataclasses import replace
 
     from softde.align import AUTO, kind_of_readout
@@ -383,9 +385,9 @@ def _optimizer(
 
     if strategy is not None and name not in (AUTO, "de"):
         raise ValueError(f"--strategy: only differential evolution has strategies, not {name!r}; use --optimizer de")
+    if strategy is None and population is None:
+        return name
     if name == AUTO and strategy is None:
-        if population is None:
-            return AUTO
         choice = choose(dim, budget, kind_of_readout(_readout(readout), draws), population)
         if dim != ANY_DIM:
             _say(f"softde: {choice.why}")

@@ -233,6 +233,11 @@ def describe(state: State, members: Tensor, member_losses: Tensor, losses: Tenso
     )
 
 
+def passed_on(info: Info, state: State) -> Info:
+    """The record of an optimiser within another, as the outer one's."""
+    return replace(info, generation=state.generation, evaluations=state.evaluations, best=state.best_loss)
+
+
 def row_blocks(matrix: Tensor) -> Iterator[slice]:
     """Slices of rows small enough that temporaries stay in a CPU's cache; all rows at once elsewhere."""
     rows, columns = matrix.shape

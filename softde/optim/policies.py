@@ -26,6 +26,7 @@ from softde.optim.base import (
     check_tell,
     comparable,
     describe,
+    passed_on,
     recommendation,
 )
 
@@ -91,7 +92,7 @@ class Screen:
             return self._chosen(state, candidates, losses)
         inner, info = self.optimizer.tell(state.optimizer, candidates, losses)
         state = advance(state, candidates, losses, optimizer=inner, population_size=inner.population_size)
-        return state, replace(info, generation=state.generation, evaluations=state.evaluations, best=state.best_loss)
+        return state, passed_on(info, state)
 
     def bound(self, state: ScreenState) -> Tensor | None:
         """That of the search; start points are scored exactly."""
@@ -173,9 +174,7 @@ class TwoStage:
         if state.then is not None:
             then, info = self.then.tell(state.then, candidates, losses)
             state = advance(state, candidates, losses, then=then, population_size=then.population_size)
-            return state, replace(
-                info, generation=state.generation, evaluations=state.evaluations, best=state.best_loss
-            )
+            return state, passed_on(info, state)
         first, info = self.first.tell(state.first, candidates, losses)
         pool, pooled = torch.cat([state.elite, candidates]), torch.cat([state.elite_losses, losses])
         best = best_of(pooled, self.then.population_size)

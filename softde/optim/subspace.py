@@ -29,6 +29,7 @@ from softde.optim.base import (
     check_tell,
     comparable,
     describe,
+    passed_on,
     recommendation,
 )
 from softde.optim.cmaes import CMAES
@@ -125,13 +126,7 @@ class Subspace:
         state = advance(
             state, candidates, losses, z=state.z[:0].clone(), optimizer=inner, population_size=inner.population_size
         )
-        return state, replace(
-            info,
-            generation=state.generation,
-            evaluations=state.evaluations,
-            best=state.best_loss,
-            spread=info.spread * self.scale,
-        )
+        return state, passed_on(replace(info, spread=info.spread * self.scale), state)
 
     def x(self, anchor: Tensor, z: Tensor) -> Tensor:
         """Points (n, dim) of z (n, intrinsic_dim), in the anchor's type; a row does not depend on the others."""
