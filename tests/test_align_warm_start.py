@@ -165,3 +165,13 @@ def test_what_auto_took_is_not_said_again_when_a_run_goes_on(go: Callable[..., A
     assert seen and all(step.notes == () for step in seen)
     cost = log(tmp_path)[0]["warm_start"]["forward_equivalents"]
     assert result.warm_start["forward_equivalents"] == cost and result.evaluations + cost <= 120
+
+
+def test_an_optimiser_that_plans_with_its_budget_plans_with_what_is_left(
+    go: Callable[..., Any], tmp_path: Path
+) -> None:
+    result = go(tmp_path, optimizer="jso", budget=140)
+    cost = result.warm_start["forward_equivalents"]
+    config = yaml.safe_load((tmp_path / "run.yaml").read_text())
+    assert cost > 0 and config["optimizer"]["budget"] == 140 - cost and config["budget"] == 140
+    assert result.evaluations + cost <= 140
