@@ -4,16 +4,18 @@
     python benchmarks/bench_optim_quality.py --part 1/2                # with 2/2 beside it two processes share the work
     python benchmarks/bench_optim_quality.py --tiny --plan             # the embedded model, not cheap objectives
     python benchmarks/bench_optim_quality.py --report --out docs/quality.md --figure docs/figures/quality.svg
-    python benchmarks/bench_optim_quality.py --auto-table              # the rule of softde/optim/auto.py
+    python benchmarks/bench_optim_quality.py --auto-table              # the rule of softde/optim/auto.py, and why
+    python benchmarks/bench_optim_quality.py --auto-table --write      # puts it there
 
 Every search is one JSON line in the file of records; one that is there is not run again, so an interrupted benchmark
 goes on where it was. Peers that are not installed are left out and named; `--peers FOLDER` also looks for them in
-another environment's site-packages.
+another environment's site-packages. Reports and the rule also read records that gzip has compressed.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import sys
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import quality_report
+import quality_rule
 import quality_runs
 import quality_tiny
 import torch
@@ -59,7 +62,9 @@ def main(given: Sequence[str] | None = None) -> int:
     sys.path.extend(options.peers)
     records = read(options.results)
     if options.auto_table:
-        print(quality_report.auto_table(records))
+        print(quality_rule.report(records))
+        if options.write:
+            quality_rule.write(quality_rule.rule(records))
     elif options.report:
         show_report(records, options)
     else:
@@ -159,13 +164,21 @@ def calibrate(job: Job) -> Record:
 def read(path: Path) -> list[Record]:
     """All records, of the same search the newest; a line that was cut short is none."""
     records: dict[Key, Record] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in lines_of(path):
         try:
             record = json.loads(line)
             records[key(record)] = record
         except json.JSONDecodeError:
             say(f"{path}: a line is cut short and will be run again")
     return list(records.values())
+
+
+def lines_of(path: Path) -> list[str]:
+    """Of a file of records, which may be compressed; none where there is no file."""
+    if not path.exists():
+        return []
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return content.decode().splitlines()
 
 
 def key(record: Record) -> Key:
@@ -240,9 +253,13 @@ def parsed(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--auto-table", action="store_true")
+    parser.add_argument("--write", action="store_true", help="with --auto-table: into auto.py and its page")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figure", type=Path)
-    return parser.parse_args(given)
+    options = parser.parse_args(given)
+    if options.results.suffix == ".gz" and not (options.report or options.auto_table):
+        parser.error(f"--results: searches cannot be added to compressed records; unpack {options.results} first")
+    return options
 
 
 def share(text: str) -> tuple[int, int]:

@@ -11,12 +11,18 @@ from softde.optim import DE, Optimizer
 from softde.optim.auto import choose
 from softde.optim.cmaes import CMAES
 from softde.optim.named import named
+from softde.optim.policies import TwoStage
 from softde.optim.subspace import Subspace
 
 
 def auto(case: Case) -> Optimizer[Any]:
     """What `align` takes by default."""
     return choose(case.dim, case.budget, case.kind).optimizer
+
+
+def two_stage(case: Case) -> Optimizer[Any]:
+    """A quarter of the budget for a global search, the rest for a local one around the best that it found."""
+    return TwoStage(named("de", case.dim, case.budget), Subspace(CMAES(16), min(200, case.dim)), case.budget // 4)
 
 
 def called(name: str, spread: float = 1.0) -> Ours:
@@ -44,8 +50,12 @@ OURS = (
     Ours("cma d200 n16 s.3", lambda case: Subspace(CMAES(16), min(200, case.dim)), spread=0.3),
     Ours("auto", auto, spread=0.3),
 )
-ROWS: tuple[Config, ...] = (*OURS, *PEERS)
+ASIDE = (  # questions of their own: run by name only
+    Ours("two-stage", two_stage),
+    Ours("two-stage s.3", two_stage, spread=0.3),
+)
+ROWS: tuple[Config, ...] = (*OURS, *PEERS, *ASIDE)
 CONFIGS = {config.name: config for config in ROWS}
 SLOW = ("scipy rand1bin n32", "cmaes SepCMA n32", "EvoX JaDE n32", "evosax CR-FM-NES n16",
         "nevergrad LognormalDiscrete(1+1)")  # fmt: skip
-DEFAULT = tuple(name for name in CONFIGS if name not in SLOW)
+DEFAULT = tuple(row.name for row in (*OURS, *PEERS) if row.name not in SLOW)

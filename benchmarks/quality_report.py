@@ -1,4 +1,4 @@
-"""What the records of the quality benchmark say: mean ranks, medians, verdicts, the rule of `auto`, and the figure."""
+"""What the records of the quality benchmark say: mean ranks, medians, verdicts, and the figure."""
 
 from __future__ import annotations
 
@@ -193,23 +193,6 @@ def median_table(records: Sequence[Record], dim: int, budget: int) -> str:
     for name in order:
         cells = [_cell(row[name], min(row.values())) if name in row else "–" for row in table.values()]
         lines.append(f"| {_shown(name)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def auto_table(records: Sequence[Record], best: int = 3) -> str:
-    """For each kind of read-out, dimension and budget: softde's configurations with the best mean ranks.
-
-    Ranks are among softde's own configurations, `auto` left out.
-    """
-    own = [r for r in records if r["config"] != AUTO and not r["config"].startswith(PEERS)]
-    dims = sorted({r["dim"] for r in own if r["problem"] in READOUTS})
-    lines = ["| read-out | dim | budget | best by mean rank |", "|---|---|---|---|"]
-    for kind, problems in KINDS.items():
-        for dims_here in ([d] for d in dims):
-            for budget in budgets(own):
-                means = mean_ranks(losses_at(own, budget, problems, dims_here))
-                first = ", ".join(f"{name} {rank:.1f}" for name, rank in list(means.items())[:best])
-                lines.append(f"| {kind} | {dims_here[0]:,} | {budget:,} | {first} |")
     return "\n".join(lines)
 
 

@@ -43,9 +43,9 @@ AUTO, RIVALS, LONG, HEADLINE = "auto", ("rand1bin n32", "bbt"), 6_400, "late-exp
 HALF = 0.5  # of their evaluations `auto` may take
 
 
-def same(budget: int) -> dict[str, int]:
+def same(budget: int, names: Sequence[str] = (AUTO, *RIVALS)) -> dict[str, int]:
     """One budget for all."""
-    return dict.fromkeys((AUTO, *RIVALS), budget)
+    return dict.fromkeys(names, budget)
 
 
 SETS = {
@@ -57,6 +57,10 @@ SETS = {
     "front-expected": Set("front", "expected", same(800), 1),
     "front-argmax": Set("front", "argmax", same(800), 1),
     "front-sampled": Set("front", "sampled", same(800), 1),
+    # names that the rule of auto chooses from: those that win on the cheap problems
+    "names-expected": Set("late", "expected", same(1_600, ("cma", "shade")), 1),
+    "names-argmax": Set("late", "argmax", same(1_600, ("cma", "shade")), 1),
+    "names-sampled": Set("late", "sampled", same(1_600, ("cma", "es", "es-wide")), 1),
 }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 HOW = {
@@ -14,6 +15,7 @@ HOW = {
     "PromptSpace": ("softde.PromptSpace.random(lm) is one", ""),
     "Optimizer": ('softde.DE() is one, "auto" and "shade" are names of some', ""),
     "Halving": ("softde.Halving(keep=0.5) is one", ""),
+    "SideEffects": ("softde.SideEffects(weight=10.0) is one", ""),
     "GradientSteps": ("softde.GradientSteps(steps=20) is one", ""),
     "SoftPrompt": ("softde.SoftPrompt.load({!r}) reads one", "prompt.safetensors"),
     "Condition": ("softde.Condition(system={!r}) is one, softde.Condition() the unprompted model", "You are ..."),
@@ -54,6 +56,28 @@ def whole(value: object, what: str, least: int | None = None) -> int:
             pass
     wanted = "a whole number" if least is None else f"a whole number of at least {least}"
     raise ValueError(f"{what}: expected {wanted}, got {shown(value)}")
+
+
+def plain_number(value: Any) -> float | None:
+    """A number of any kind, numpy's and torch's too, as Python's own; None for anything else."""
+    found = value.item() if getattr(value, "ndim", None) == 0 else value
+    return found if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+
+
+def number(value: object, what: str, fits: Callable[[float], bool]) -> float:
+    """A finite number that fits, as Python's own; ``what`` is wanted, such as "CR, a probability, in [0, 1]"."""
+    found = plain_number(value)
+    if found is None:
+        raise ValueError(f"Expected {what}, but got {shown(value)}: give a number.")
+    if not abs(found) <= sys.float_info.max or not fits(found):
+        raise ValueError(f"Expected {what}, but got {shown(value)}.")
+    return found
+
+
+def put(settings: object, values: Mapping[str, object]) -> None:
+    """Give fields of a frozen dataclass their checked values, while it is built."""
+    for name, value in values.items():
+        object.__setattr__(settings, name, value)
 
 
 def shown(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 import softde
-from softde.optim import generator_for, minimize
+from softde.optim import auto, generator_for, minimize
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 CONFIGS = ("rand1bin n32", "best1bin n24 s.3")
@@ -274,13 +275,6 @@ def test_verdicts_by_hand(bench: Any) -> None:
     assert "median of auto 9, best configuration 5 (b), 1.80 ×" in others[0].text
 
 
-def test_the_rule_of_auto_is_made_of_our_own(bench: Any) -> None:
-    records = [r for r in MADE_UP if r["config"] != "only once"]
-    lines = bench.quality_report.auto_table(records).splitlines()
-    assert lines[2] == "| smooth | 7 | 500 | c 1.2, b 1.8 |"  # seed 0: both 1.5; seed 1: c 1, b 2
-    assert lines[3] == "| coarse | 7 | 500 | b 1.0, c 2.0 |"
-
-
 def test_page_and_figure(bench: Any, tmp_path: Path, capsys: Any) -> None:
     pytest.importorskip("matplotlib")
     path, page, figure = tmp_path / "r.jsonl", tmp_path / "page.md", tmp_path / "figure.svg"
@@ -291,6 +285,102 @@ def test_page_and_figure(bench: Any, tmp_path: Path, capsys: Any) -> None:
     for part in ("| **auto** | 2.7 |", "*pycma*", "**missed**", "## Medians, D = 7, 500", "## The embedded model"):
         assert part in text, part
     assert figure.stat().st_size < 400_000
+
+
+# ---- the rule of auto ------------------------------------------------------------------------------------------------
+
+
+def ranked(problem: str, budget: int, *names: str, seed: int = 0, dim: int = 7) -> list[dict[str, Any]]:
+    """Made-up records in which the first name wins, the second comes next, and so on."""
+    return [record(problem, name, seed, float(place), budget, dim) for place, name in enumerate(names, start=1)]
+
+
+WON = [
+    *ranked("soft", 500, "cma", "shade", "de"), *ranked("soft", 2_000, "cma", "de", "shade"),
+    *ranked("soft", 8_000, "shade", "cma", "de"),
+    *ranked("argmax1", 500, "shade", "cma", "de"), *ranked("argmax8", 500, "shade", "cma", "de"),
+    *ranked("argmax1", 2_000, "de", "shade", "cma"), *ranked("argmax8", 2_000, "shade", "cma", "de"),
+    *ranked("argmax1", 8_000, "shade", "cma", "de"), *ranked("argmax8", 8_000, "de", "shade", "cma"),
+    *(r for b in (500, 2_000, 8_000) for r in ranked("sample8", b, "1+1", "auto", "pycma", "de", "cma", "shade")),
+]  # fmt: skip
+
+
+def test_the_rule_by_hand(bench: Any) -> None:
+    rule = bench.quality_rule
+    # coarse, 8,000: shade 1.5, de and cma 2; the 1+1 asks one at a time, auto and peers are no names
+    assert [tuple(row) for row in rule.rule(WON)] == [
+        ("smooth", 4_000, "cma"), ("smooth", 20_000, "shade"), ("coarse", 20_000, "shade"), ("noisy", 20_000, "de"),
+    ]  # fmt: skip
+    assert rule.code(rule.rule(WON)).splitlines()[1:3] == [
+        '    Row("smooth", 4_000, "cma"),', '    Row("smooth", 20_000, "shade"),'
+    ]  # fmt: skip
+    assert "| coarse | 2,000 | survey-like problems | 2 | shade 1.5, de 2.0, cma 2.5 |" in rule.report(WON)
+
+
+def test_small_losses_are_equal_and_ties_go_to_the_better_at_all_budgets(bench: Any) -> None:
+    tied = [record("soft", name, 0, loss, 2_000) for name, loss in (("de", 0.01), ("cma", 0.09), ("jso", 0.2))]
+    rule = bench.quality_rule
+    (row,) = rule.merged(rule.picks([*ranked("soft", 500, "cma", "de", "jso"), *tied], "smooth"))
+    assert tuple(row) == ("smooth", 20_000, "cma")
+
+
+def test_the_embedded_model_has_the_word_where_it_was_searched_with_two_names(bench: Any) -> None:
+    rule = bench.quality_rule
+    mine = [
+        {**tiny(name, "China", 0, [(400, loss)], 1_600), "losses": {"400": loss, "1600": 9 - loss}, "true": 9 - loss}
+        for name, loss in (("shade", 3.0), ("cma", 5.0), ("rand1bin n32", 0.0))
+    ]
+    picks = rule.picks([*WON, *mine], "smooth")
+    assert [(pick.budget, pick.name, pick.model) for pick in picks] == [
+        (500, "shade", True), (2_000, "cma", True), (8_000, "shade", False)
+    ]  # fmt: skip
+    assert [pick.model for pick in rule.picks([*WON, *mine[1:]], "smooth")] == [False] * 3
+    noisy = [{**r, "problem": "tiny late sampled China"} for r in mine]  # only what was asked plainly, at the end
+    assert [pick.model for pick in rule.picks([*WON, *noisy], "noisy")] == [False, True, False]
+
+
+def test_where_the_dimension_matters(bench: Any) -> None:
+    rule = bench.quality_rule
+    both = [*ranked("soft", 500, "cma", "de", "shade", dim=7), *ranked("soft", 500, "de", "shade", "cma", dim=70),
+            *ranked("soft", 500, "cma", "de", "shade", dim=7, seed=1)]  # fmt: skip
+    (line,) = rule.by_dimension(both)
+    assert line.startswith("- smooth, 500 candidates, 70 numbers: de has the best mean rank, 1.0 against 3.0 of cma")
+    assert rule.by_dimension([r for r in both if r["dim"] == 7]) == []
+    assert "- nowhere" in rule.report([r for r in both if r["dim"] == 7])
+
+
+def test_the_rule_is_written_between_its_marks(bench: Any, tmp_path: Path) -> None:
+    rule = bench.quality_rule
+    source, page = tmp_path / "auto.py", tmp_path / "page.md"
+    source.write_bytes(rule.CODE.read_bytes())
+    page.write_bytes(rule.PAGE.read_bytes())
+    rule.write(auto.TABLE, source, page)
+    assert source.read_text() == rule.CODE.read_text()  # what is shipped is in the form that is written
+    assert page.read_text() == rule.PAGE.read_text()
+    rule.write(rule.rule(WON), source, page)
+    space: dict[str, Any] = {"__name__": "auto"}
+    exec(compile(source.read_text(), "auto.py", "exec"), space)
+    assert [tuple(row) for row in space["TABLE"]] == [tuple(row) for row in rule.rule(WON)]
+    assert "| smooth | 4,000 | `cma` |" in page.read_text()
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match=r"page.md: expected the lines '<!-- auto -->'"):
+        rule.write(auto.TABLE, source, page)
+
+
+def test_the_rule_that_is_shipped_is_what_the_records_say(bench: Any) -> None:
+    records = BENCHMARKS / "records" / "optim_quality.jsonl.gz"
+    if not records.exists():
+        pytest.skip("the benchmark's records are not here: benchmarks/records/optim_quality.jsonl.gz")
+    assert bench.quality_rule.rule(bench.read(records)) == auto.TABLE
+
+
+def test_compressed_records_are_read_and_not_added_to(bench: Any, ran: SimpleNamespace, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl.gz"
+    path.write_bytes(gzip.compress(ran.bytes))
+    assert bench.read(path) == bench.read(ran.path)
+    with pytest.raises(SystemExit):
+        bench.main(["--results", str(path), "--plan"])
+    assert bench.main(["--results", str(path), "--auto-table"]) == 0
 
 
 # ---- the embedded model's part ---------------------------------------------------------------------------------------

@@ -20,16 +20,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from softde.checks import whole
+from softde.checks import number, put, whole
 from softde.optim.de import (
     DEState,
     Draws,
     Evolution,
     Outcome,
     Parameters,
-    check_share,
     donors_with_archive,
     elite_size,
+    share,
 )
 
 
@@ -65,9 +65,10 @@ class Adaptive(Evolution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_share(self.p, "p", "the share of the population that counts as best")
-        if not 0 <= self.r_arc < math.inf:
-            raise ValueError(f"Expected r_arc, the archive's size per member, of 0 or more, but got {self.r_arc!r}.")
+        put(self, {
+            "p": share(self.p, "p", "the share of the population that counts as best"),
+            "r_arc": number(self.r_arc, "r_arc, the archive's size per member, of 0 or more", lambda v: v >= 0),
+        })  # fmt: skip
 
     @property
     def cells(self) -> int:
@@ -152,7 +153,7 @@ class JADE(Adaptive):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_share(self.c, "c", "how fast the means move")
+        put(self, {"c": share(self.c, "c", "how fast the means move")})
 
     def remember(
         self,
@@ -187,7 +188,7 @@ class SHADE(Adaptive):
     H: int = 10
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "H", whole(self.H, "H", 1))
+        put(self, {"H": whole(self.H, "H", 1)})
         super().__post_init__()
 
     @property
@@ -241,8 +242,7 @@ class LSHADE(SHADE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "N_min", whole(self.N_min, "N_min", 4))
-        object.__setattr__(self, "budget", whole(self.budget, "budget"))
+        put(self, {"N_min": whole(self.N_min, "N_min", 4), "budget": whole(self.budget, "budget")})
         _check_shrinking(self)
 
     def progress(self, evaluations: int) -> float:
@@ -353,12 +353,16 @@ class JDE(Evolution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("tau1", "tau2"):
-            check_share(getattr(self, name), name, "a probability")
-        if not (self.F_low > 0 and self.F_up >= 0 and self.F_low + self.F_up <= 2):
+        put(self, {
+            "tau1": share(self.tau1, "tau1", "a probability"),
+            "tau2": share(self.tau2, "tau2", "a probability"),
+            "F_low": number(self.F_low, "F_low above 0", lambda v: v > 0),
+            "F_up": number(self.F_up, "F_up of 0 or more", lambda v: v >= 0),
+        })  # fmt: skip
+        if self.F_low + self.F_up > 2:
             raise ValueError(
-                f"Expected F_low above 0, F_up of 0 or more, and F_low + F_up, the largest F, of at most 2, but got "
-                f"{self.F_low!r} and {self.F_up!r}."
+                f"Expected F_low + F_up, the largest F, of at most 2, but got {self.F_low!r} and {self.F_up!r}: lower "
+                "one of them."
             )
 
     def extra(self, population: Tensor) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """optimizer="auto": what won the benchmark for a kind of read-out and a budget.
 
-``python benchmarks/bench_optim_quality.py --auto-table`` prints what its records say for each kind and budget; where
-the embedded model contradicts the synthetic objectives, it has the word. docs/optimizers.md shows the evidence.
+``python benchmarks/bench_optim_quality.py --auto-table --write`` makes TABLE from the records: the name with
+the best mean rank, on the embedded model where it was searched with several. docs/optimizers.md shows the evidence.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Row(NamedTuple):
     name: str
 
 
+# rule: made by benchmarks/bench_optim_quality.py --auto-table --write
 TABLE = (
     Row("smooth", 20_000, "cma"),
     Row("coarse", 4_000, "cma"),
@@ -31,6 +32,7 @@ TABLE = (
     Row("noisy", 1_000, "es"),
     Row("noisy", 20_000, "es-wide"),
 )
+# end of the rule
 NEED_CMA, WITHOUT_CMA = ("cma", "cma-diagonal", "bbt"), "lshade"
 LEAST = 320  # candidates that a population shrinking from 32 makes sense with
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeVar, get_origin, get_type_hints, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -183,7 +184,16 @@ def generator_for(seed: int, generation: int, device: torch.device | str = "cpu"
 
 def comparable(losses: Tensor) -> Tensor:
     """Losses for comparing: everything that is not finite counts as +inf."""
-    return losses.where(losses.isfinite(), math.inf)
+    return losses.nan_to_num(math.inf, math.inf, math.inf)
+
+
+def filled(losses: Tensor, before: Tensor) -> Tensor:
+    """Losses for an optimiser that takes finite ones only: the worst so far in place of the others, 0 if there is none.
+
+    before : finite losses of earlier generations.
+    """
+    scored = torch.cat([before.flatten(), losses[losses.isfinite()]])
+    return losses.where(losses.isfinite(), scored.max() if len(scored) else 0.0)
 
 
 def best_ever(state: State, candidates: Tensor, losses: Tensor) -> tuple[Tensor, float]:
@@ -217,8 +227,10 @@ def describe(state: State, members: Tensor, member_losses: Tensor, losses: Tenso
     """The record of the generation that led to ``state``; members (population, dim) are those that go on."""
     kept = comparable(member_losses).sort().values.tolist()
     n, squares = len(kept), 0.0
-    for block in members.split(max(1, BLOCK_NUMBERS // n), dim=1):  # both passes over a block read it from the cache
-        centered = (block - block.T.mv(block.new_full((n,), 1 / n))).flatten()
+    blocks = members.split(max(1, BLOCK_NUMBERS // n), dim=1)  # both passes over a block read it from the cache
+    share, spare = members.new_full((n,), 1 / n), members.new_empty(blocks[0].shape)
+    for block in blocks:
+        centered = torch.sub(block, block.T.mv(share), out=spare[:, : block.shape[1]]).flatten()
         squares += float(centered.dot(centered))
     return Info(
         generation=state.generation,
@@ -304,6 +316,18 @@ def as_losses(losses: Any, candidates: Tensor) -> Tensor:
     return told.to(device=candidates.device, dtype=torch.float64)
 
 
+def as_candidates(asked: Any, state: State) -> Tensor:
+    """What an optimiser from elsewhere asks, as a copy in the type and on the device of the state."""
+    candidates = torch.tensor(np.asarray(asked), dtype=state.best_x.dtype, device=state.best_x.device)
+    if tuple(candidates.shape) != state.shape or not bool(candidates.isfinite().all()):
+        raise ValueError(
+            f"Expected an optimiser that asks for {state.shape} finite numbers, (population, dim), but got shape "
+            f"{tuple(candidates.shape)} with {int((~candidates.isfinite()).sum())} that are not finite: let it ask for "
+            "as many candidates as population_size says."
+        )
+    return candidates
+
+
 def _tensor(values: Any, what: str, dtype: torch.dtype | None) -> Tensor:
     try:
         return torch.tensor(values, dtype=dtype)
@@ -330,11 +354,12 @@ def check_tell(state: State, candidates: Tensor) -> None:
 def state_to_tensors(state: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Split a state into tensors (for safetensors) and numbers (for strict JSON); exact.
 
-    A state within a state, and a mapping of tensors, become entries with dotted names.
+    A state within a state, and a mapping of tensors, become entries with dotted names. A field that takes no part in
+    comparisons (``compare=False``) is no part of the value, and is not saved.
     """
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
-    for field in fields(state):
+    for field in _of_value(state):
         name, value = field.name, getattr(state, field.name)
         if isinstance(value, State):
             inner, counts = state_to_tensors(value)
@@ -362,7 +387,7 @@ def state_from_tensors(
     hints = get_type_hints(optimizer.state_type)
     values: dict[str, Any] = {}
     missing = []
-    for field in fields(optimizer.state_type):
+    for field in _of_value(optimizer.state_type):
         name, inside = field.name, f"{field.name}."
         below = {key.removeprefix(inside): tensor for key, tensor in tensors.items() if key.startswith(inside)}
         if name in tensors:
@@ -389,6 +414,10 @@ def settings(optimizer: Any) -> dict[str, Any]:
     values = {field.name: getattr(optimizer, field.name) for field in fields(optimizer)}
     plain = {name: settings(value) if isinstance(value, Optimizer) else value for name, value in values.items()}
     return {"name": type(optimizer).__name__, **plain}
+
+
+def _of_value(state: Any) -> list[Any]:
+    return [field for field in fields(state) if field.compare]
 
 
 def _saved(tensor: Tensor) -> Tensor:

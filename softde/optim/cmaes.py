@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softde.checks import whole
+from softde.checks import number, put, whole
 from softde.optim.base import Info, State, advance, as_losses, as_points, check_tell, comparable, describe
 
 COVARIANCES, ADAPTATIONS = ("full", "diagonal", "vkd"), ("tpa", "csa")
@@ -108,8 +108,11 @@ class CMAES:
     patience: int = 40
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "population_size", whole(self.population_size, "population_size"))
-        object.__setattr__(self, "patience", whole(self.patience, "patience"))
+        put(self, {
+            "population_size": whole(self.population_size, "population_size"),
+            "sigma": number(self.sigma, "sigma, a standard deviation in units of x, above 0", lambda v: v > 0),
+            "patience": whole(self.patience, "patience"),
+        })  # fmt: skip
         _check(self)
 
     def init(self, points: Any) -> CMAESState:
@@ -383,8 +386,6 @@ def _check(cmaes: CMAES) -> None:
         raise ValueError(
             f"Expected a population of at least 4 for CMAES, but population_size is {cmaes.population_size}: raise it."
         )
-    if not 0 < cmaes.sigma < math.inf:
-        raise ValueError(f"Expected sigma, a standard deviation in units of x, above 0, but got {cmaes.sigma!r}.")
     for name, known in (
         ("covariance", COVARIANCES), ("adaptation", ADAPTATIONS), ("restarts", RESTARTS), ("start", STARTS),
     ):  # fmt: skip

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int16
 from torch import Tensor
 
-from softde.checks import whole
+from softde.checks import number, plain_number, put, whole
 from softde.optim import base
 from softde.optim.base import (
     Info,
@@ -117,6 +117,14 @@ class Draws:
         return Draws(**{name: value.to(device) for name, value in values.items() if value is not None})
 
 
+class Crossing(NamedTuple):
+    """Which units cross, of units of several coordinates."""
+
+    mask: Float[Tensor, "members units"]  # 1 for each unit that the trial takes from the mutant, else 0
+    F: Float[Tensor, "units members 1"]  # 0 where a unit does not cross
+    base: Int[Tensor, "units members"]  # the strategy's base where a unit crosses, else the target
+
+
 class Outcome(NamedTuple):
     """What a tell decided, per member."""
 
@@ -165,13 +173,14 @@ class Evolution:
 
     def __post_init__(self) -> None:
         for name, least in (("population_size", None), ("unit", 1), ("reevaluate", 0), ("age", 1)):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, whole(getattr(self, name), name, least))
+            if name != "age" or self.age is not None:
+                put(self, {name: whole(getattr(self, name), name, least)})
         _check_population(self, self.scheme)
-        _check_policies(self)
-        _check_bounds(self.bounds, self.bounds_handling)
-        if self.bounds is not None:
-            object.__setattr__(self, "bounds", tuple(_as_bound(bound) for bound in self.bounds))
+        put(self, {"margin": number(self.margin, "margin, a difference of losses, of 0 or more", lambda v: v >= 0)})
+        if self.restart is not None:
+            what = "restart, a share of the start points' spread, between 0 and 1, or None"
+            put(self, {"restart": number(self.restart, what, lambda v: 0 < v < 1)})
+        put(self, {"bounds": _checked_bounds(self.bounds, self.bounds_handling)})
 
     # what kinds differ in
 
@@ -294,7 +303,7 @@ class Evolution:
         """Members that the next generation replaces whatever comes."""
         n, device = len(state.population), state.population.device
         given = torch.zeros(n, dtype=torch.bool, device=device)
-        if state.generation == 0:
+        if state.generation == 0 or (self.age is None and self.restart is None):
             return given
         if self.age is not None and state.ages is not None:
             given = state.ages >= self.age
@@ -335,12 +344,13 @@ class Evolution:
         population, archive, index = state.population, self.archive(state), members(draws, _ranked(state))
         low, high = _bounds(self.bounds, population)
         trials, spare = torch.empty_like(population), torch.empty(0)
+        crossing = None if self.unit == 1 else self._crossing(index, draws, population)
         for columns in column_blocks(population, self.unit):
             parents, out = population[:, columns], trials[:, columns]
             pool = parents if archive is None or not len(archive) else torch.cat([parents, archive[:, columns]])
             if spare.shape[-1] != parents.shape[1]:
                 spare = parents.new_empty((3, *parents.shape))
-            self._cross(pool, parents, index, draws, columns, spare, out)
+            self._cross(pool, parents, index, draws, crossing, columns, spare, out)
             if self.bounds is not None:
                 within = None if draws.within is None else draws.within[:, columns]
                 left, right = (side[columns] if side.ndim else side for side in (low, high))
@@ -350,31 +360,40 @@ class Evolution:
             trials[self.given_up(state)] = points
         return trials
 
+    def _crossing(self, index: Mapping[str, Int[Tensor, " members"]], draws: Draws, like: Tensor) -> Crossing:
+        """Which units cross: known for all blocks of columns at once, where there are few."""
+        n, dim = like.shape
+        mask = crossover(draws, slice(0, dim // self.unit), like.new_empty((n, dim // self.unit)))
+        base, by_unit = index[STRATEGIES[self.scheme[:-3]].base], mask.T.contiguous()
+        return Crossing(mask, (draws.F.to(like.dtype) * by_unit)[:, :, None], base.where(by_unit > 0, index["x"]))
+
     def _cross(
         self,
         pool: Float[Tensor, "rows columns"],
         parents: Float[Tensor, "members columns"],
         index: Mapping[str, Int[Tensor, " members"]],
         draws: Draws,
+        crossing: Crossing | None,
         columns: slice,
         spare: Float[Tensor, "3 members columns"],
         out: Float[Tensor, "members columns"],
     ) -> None:
         """Some columns of the trials, into ``out``: mutants where units cross, their parents elsewhere."""
         strategy, units = STRATEGIES[self.scheme[:-3]], slice(columns.start // self.unit, -(-columns.stop // self.unit))
-        F = draws.F.to(out.dtype)[:, None]
+        alone = crossing is not None and units.stop - units.start == 1
+        F = crossing.F[units.start] if crossing is not None and alone else draws.F.to(out.dtype)[:, None]
         if draws.jitter is not None:  # F (1 + jitter (u - 1/2))
             F = F * (1 + self.jittered / 2**16 * (draws.jitter[:, columns] + 0.5).to(out.dtype))
-        if units.stop - units.start == 1:  # x + 0 (...) where it does not cross: no pass over the numbers for a mask
-            mask = crossover(draws, units, out.new_empty((len(out), 1)))
-            mixed = index[strategy.base].where(mask[:, 0] > 0, index["x"])
-            mutate(pool, strategy._replace(base="mixed"), {**index, "mixed": mixed}, F * mask, draws.w, spare, out)
+        if crossing is not None and alone:  # x + 0 (...) where it does not cross: no pass over the numbers for a mask
+            index = {**index, "mixed": crossing.base[units.start]}
+            mutate(pool, strategy._replace(base="mixed"), index, F, draws.w, spare, out)
             return
         mutants = mutate(pool, strategy, index, F, draws.w, spare, spare[0])
-        mask = crossover(draws, units, spare[1, :, : units.stop - units.start])
-        if self.unit > 1:
+        if crossing is None:
+            mask = crossover(draws, units, spare[1, :, : units.stop - units.start])
+        else:
             parents, mutants, out = (matrix.unflatten(1, (-1, self.unit)) for matrix in (parents, mutants, out))
-            mask = mask[:, :, None]
+            mask = crossing.mask[:, units, None]
         torch.lerp(parents, mutants, mask, out=out)
 
     def outcome(self, state: DEState, old: Float[Tensor, " members"], told: Float[Tensor, " members"]) -> Outcome:
@@ -414,9 +433,15 @@ class DE(Evolution):
         if self.strategy not in NAMES:
             raise ValueError(f"Unknown strategy {self.strategy!r}: expected one of {', '.join(NAMES)}.")
         super().__post_init__()
-        _check(self)
-        if isinstance(self.F, Sequence):
-            object.__setattr__(self, "F", (float(self.F[0]), float(self.F[1])))
+        what = "jitter, how far F differs between coordinates, in [0, 2]"
+        put(self, {
+            "F": _checked_scale(self.F),
+            "CR": number(self.CR, "CR, a probability, in [0, 1]", lambda v: 0 <= v <= 1),
+            "p": share(self.p, "p", "the share of the population that counts as best"),
+            "jitter": number(self.jitter, what, lambda v: 0 <= v <= 2),
+        })  # fmt: skip
+        if self.dither not in ("candidate", "generation"):
+            raise ValueError(f"Expected dither 'candidate' or 'generation', but got {self.dither!r}.")
 
     @property
     def scheme(self) -> str:
@@ -639,8 +664,23 @@ def _ranked(state: DEState) -> Int[Tensor, " members"]:
 # ---- bad input -----------------------------------------------------------------------------------------------------
 
 
-def _as_bound(bound: Bound) -> Bound:
-    return float(bound) if isinstance(bound, int | float) else tuple(float(x) for x in bound)
+def as_bounds(bounds: Any) -> tuple[Bound, Bound] | None:
+    """(low, high), each a number or a tuple of numbers, as Python's own; None for anything else."""
+    try:
+        low, high = map(_as_bound, bounds)
+    except (TypeError, ValueError):
+        return None
+    return low, high
+
+
+def _as_bound(bound: Any) -> Bound:
+    found = plain_number(bound)
+    if found is not None:
+        return float(found)
+    each = [plain_number(x) for x in bound]
+    if None in each:
+        raise ValueError
+    return tuple(float(x) for x in each if x is not None)
 
 
 def _bounds(bounds: tuple[Bound, Bound] | None, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -683,46 +723,34 @@ def _check_population(optimizer: Evolution, scheme: str) -> None:
         )
 
 
-def _check_policies(optimizer: Evolution) -> None:
-    if not 0 <= optimizer.margin < math.inf:
-        raise ValueError(f"Expected margin, a difference of losses, of 0 or more, but got {optimizer.margin!r}.")
-    if optimizer.restart is not None and not 0 < optimizer.restart < 1:
-        raise ValueError(
-            f"Expected restart, a share of the start points' spread, between 0 and 1, or None, but got "
-            f"{optimizer.restart!r}."
-        )
-
-
-def _check_bounds(bounds: tuple[Bound, Bound] | None, handling: str) -> None:
+def _checked_bounds(bounds: Any, handling: str) -> tuple[Bound, Bound] | None:
     if handling not in ("none", "clip", "bounce", "resample"):
         raise ValueError(f"Expected bounds_handling 'none', 'clip', 'bounce' or 'resample', but got {handling!r}.")
     if bounds is None:
-        return
-    if len(bounds) != 2:
-        raise ValueError(f"Expected bounds as a pair (low, high), but got {len(bounds)} entries.")
-    low, high = (torch.as_tensor(_as_bound(bound), dtype=torch.float64) for bound in bounds)
+        return None
+    pair = as_bounds(bounds)
+    if pair is None:
+        raise ValueError(
+            f"Expected bounds as a pair (low, high), each a number or one number per coordinate, but got {bounds!r}."
+        )
+    low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in pair)
     if low.ndim and high.ndim and low.shape != high.shape:
         raise ValueError(f"Expected low and high bounds of one length, but got {len(low)} and {len(high)} numbers.")
     if not bool((low < high).all()):
         raise ValueError(f"Expected bounds (low, high) with low below high everywhere, but got {bounds!r}.")
     if handling == "resample" and not bool((high - low).isfinite().all()):
         raise ValueError(f"Expected finite bounds for bounds_handling 'resample', but got {bounds!r}.")
+    return pair
 
 
-def check_share(value: float, name: str, what: str) -> None:
-    """Refuse a share that is none."""
-    if not 0 < value <= 1:
-        raise ValueError(f"Expected {name}, {what}, in (0, 1], but got {value!r}.")
+def share(value: object, name: str, what: str) -> float:
+    """A share, in (0, 1]."""
+    return number(value, f"{name}, {what}, in (0, 1]", lambda v: 0 < v <= 1)
 
 
-def _check(de: DE) -> None:
-    scale = tuple(de.F) if isinstance(de.F, Sequence) else (de.F, de.F)
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 2:
-        raise ValueError(f"Expected F as a number in (0, 2] or a pair (low, high) of such numbers, but got {de.F!r}.")
-    if not 0 <= de.CR <= 1:
-        raise ValueError(f"Expected CR, a probability, in [0, 1], but got {de.CR!r}.")
-    check_share(de.p, "p", "the share of the population that counts as best")
-    if de.dither not in ("candidate", "generation"):
-        raise ValueError(f"Expected dither 'candidate' or 'generation', but got {de.dither!r}.")
-    if not 0 <= de.jitter <= 2:
-        raise ValueError(f"Expected jitter, how far F differs between coordinates, in [0, 2], but got {de.jitter!r}.")
+def _checked_scale(F: Any) -> float | tuple[float, float]:
+    found = plain_number(F)
+    low, high = (found, found) if found is not None else as_bounds(F) or (0.0, 0.0)
+    if not (isinstance(low, (int, float)) and isinstance(high, (int, float)) and 0 < low <= high <= 2):
+        raise ValueError(f"Expected F as a number in (0, 2] or a pair (low, high) of such numbers, but got {F!r}.")
+    return low if found is not None else (low, high)

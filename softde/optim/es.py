@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softde.checks import shown, whole
+from softde.checks import number, put, shown, whole
 from softde.optim.base import Info, State, advance, as_losses, as_points, check_tell, comparable, describe
 
 EPS = 1e-8  # [A] algorithm 1
@@ -71,11 +71,13 @@ class OpenAIES:
     beta2: float | None = 0.999
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "population_size", _even(self.population_size, "population_size"))
-        _positive(sigma=self.sigma, lr=self.lr)
-        _share(momentum=self.momentum)
-        if self.beta2 is not None:
-            _share(beta2=self.beta2)
+        put(self, {
+            "population_size": _even(self.population_size, "population_size"),
+            "sigma": _positive(self.sigma, "sigma"),
+            "lr": _positive(self.lr, "lr"),
+            "momentum": _kept(self.momentum, "momentum"),
+            "beta2": None if self.beta2 is None else _kept(self.beta2, "beta2"),
+        })  # fmt: skip
 
     def init(self, points: Any) -> OpenAIESState:
         """Start from points (population_size, dim), float32 or float64."""
@@ -173,12 +175,14 @@ class SPSA:
     memory: float = 0.9
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "population_size", _even(self.population_size, "population_size"))
-        _positive(a=self.a, c=self.c)
-        for name, value in (("A", self.A), ("alpha", self.alpha), ("gamma", self.gamma)):
-            if not (_number(value) and 0 <= value < math.inf):
-                raise ValueError(f"Expected {name} as a number of at least 0, but got {value!r}.")
-        _share(memory=self.memory)
+        put(self, {
+            "population_size": _even(self.population_size, "population_size"),
+            "a": _positive(self.a, "a"),
+            "c": _positive(self.c, "c"),
+            "memory": _kept(self.memory, "memory"),
+        })  # fmt: skip
+        for name in ("A", "alpha", "gamma"):
+            put(self, {name: number(getattr(self, name), f"{name} as a number of at least 0", lambda v: v >= 0)})
 
     def init(self, points: Any) -> SPSAState:
         """Start from points (population_size, dim), float32 or float64."""
@@ -270,15 +274,15 @@ class OnePlusOneES:
     growth: float = 1.1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "population_size", whole(self.population_size, "population_size", 1))
-        object.__setattr__(self, "children", whole(self.children, "children", 1))
-        _positive(sigma=self.sigma)
-        if self.sigma_max is not None:
-            _positive(sigma_max=self.sigma_max)
-            if self.sigma > self.sigma_max:
-                raise ValueError(f"Expected sigma of at most sigma_max, {self.sigma_max!r}, but got {self.sigma!r}.")
-        if not (_number(self.growth) and 1 < self.growth < math.inf):
-            raise ValueError(f"Expected growth, the factor of sigma after a success, above 1, but got {self.growth!r}.")
+        put(self, {
+            "population_size": whole(self.population_size, "population_size", 1),
+            "children": whole(self.children, "children", 1),
+            "sigma": _positive(self.sigma, "sigma"),
+            "sigma_max": None if self.sigma_max is None else _positive(self.sigma_max, "sigma_max"),
+            "growth": number(self.growth, "growth, the factor of sigma after a success, above 1", lambda v: v > 1),
+        })  # fmt: skip
+        if self.sigma_max is not None and self.sigma > self.sigma_max:
+            raise ValueError(f"Expected sigma of at most sigma_max, {self.sigma_max!r}, but got {self.sigma!r}.")
 
     def init(self, points: Any) -> OnePlusOneESState:
         """Start from points (population_size, dim), float32 or float64."""
@@ -348,26 +352,16 @@ def _pairs(mean: Tensor, distance: float, directions: Tensor) -> Tensor:
 # ---- bad input -----------------------------------------------------------------------------------------------------
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _positive(value: object, name: str) -> float:
+    return number(value, f"{name} as a positive number", lambda v: v > 0)
 
 
-def _positive(**values: Any) -> None:
-    for name, value in values.items():
-        if not (_number(value) and 0 < value < math.inf):
-            raise ValueError(f"Expected {name} as a positive number, but got {value!r}.")
-
-
-def _share(**values: Any) -> None:
-    for name, value in values.items():
-        if not (_number(value) and 0 <= value < 1):
-            raise ValueError(
-                f"Expected {name}, the share of a running mean that is kept, in [0, 1), but got {value!r}."
-            )
+def _kept(value: object, name: str) -> float:
+    return number(value, f"{name}, the share of a running mean that is kept, in [0, 1)", lambda v: 0 <= v < 1)
 
 
 def _even(value: Any, name: str) -> int:
-    number = whole(value, name)
-    if number < 2 or number % 2:
+    members = whole(value, name)
+    if members < 2 or members % 2:
         raise ValueError(f"Expected {name} as an even number of at least 2 (pairs), but got {shown(value)}.")
-    return number
+    return members

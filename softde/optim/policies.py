@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softde.checks import whole
+from softde.checks import put, whole
 from softde.optim.base import (
     Bounded,
     Info,
@@ -60,7 +60,7 @@ class Screen:
 
     def __post_init__(self) -> None:
         check_optimizer(self.optimizer)
-        object.__setattr__(self, "starts", whole(self.starts, "starts"))
+        put(self, {"starts": whole(self.starts, "starts")})
         if self.starts < self.optimizer.population_size:
             raise ValueError(
                 f"Expected at least as many starts as the population has candidates, {self.optimizer.population_size}, "
@@ -138,7 +138,7 @@ class TwoStage:
     def __post_init__(self) -> None:
         check_optimizer(self.first, "first")
         check_optimizer(self.then, "then")
-        object.__setattr__(self, "evaluations", whole(self.evaluations, "evaluations"))
+        put(self, {"evaluations": whole(self.evaluations, "evaluations")})
         least = max(self.first.population_size, self.then.population_size)
         if self.evaluations < least:
             raise ValueError(

@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float, Int, Int16
 from torch import Tensor
 
-from softde.checks import whole
+from softde.checks import number, put, whole
 from softde.optim.base import Info, State, advance, as_losses, as_points, check_tell, comparable, describe, row_blocks
-from softde.optim.de import random_words
+from softde.optim.de import as_bounds, random_words
 
 Bounds = tuple[float, float]
 
@@ -71,8 +71,12 @@ class PSO:
     bounds: Bounds | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "population_size", whole(self.population_size, "population_size", 2))
+        put(self, {"population_size": whole(self.population_size, "population_size", 2)})
+        for name in ("chi", "c1", "c2", "speed"):
+            put(self, {name: number(getattr(self, name), f"{name} as a number of at least 0", lambda v: v >= 0)})
         _check(self)
+        if self.bounds is not None:
+            put(self, {"bounds": _checked_bounds(self.bounds)})
 
     def init(self, points: Any) -> PSOState:
         """Start from points (population_size, dim), float32 or float64."""
@@ -152,13 +156,14 @@ def uniform(words: Int16[Tensor, "rows dim"], like: Tensor) -> Float[Tensor, "ro
 def _check(pso: PSO) -> None:
     if pso.neighbourhood not in ("ring", "global"):
         raise ValueError(f"Expected neighbourhood 'ring' or 'global', but got {pso.neighbourhood!r}.")
-    numbers = {"chi": pso.chi, "c1": pso.c1, "c2": pso.c2, "speed": pso.speed}
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise ValueError(f"Expected {name} as a number of at least 0, but got {value!r}.")
     if not 0 < pso.chi <= 1:
         raise ValueError(f"Expected chi, the constriction factor, in (0, 1], but got {pso.chi!r}.")
     if pso.c1 + pso.c2 == 0:
         raise ValueError("Expected c1 or c2 above 0, but both are 0: no particle would be drawn anywhere.")
-    if pso.bounds is not None and not (len(pso.bounds) == 2 and pso.bounds[0] < pso.bounds[1]):
-        raise ValueError(f"Expected bounds (low, high), two numbers with low below high, but got {pso.bounds!r}.")
+
+
+def _checked_bounds(bounds: Any) -> Bounds:
+    low, high = as_bounds(bounds) or (0.0, 0.0)
+    if not (isinstance(low, float) and isinstance(high, float) and low < high):
+        raise ValueError(f"Expected bounds (low, high), two numbers with low below high, but got {bounds!r}.")
+    return low, high

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from softde.checks import whole
+from softde.checks import put, whole
 from softde.optim.base import Info, State, advance, as_losses, as_points, check_tell, comparable, describe
 
 
@@ -45,9 +45,9 @@ class RandomSearch:
     block: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "population_size", whole(self.population_size, "population_size", 2))
+        put(self, {"population_size": whole(self.population_size, "population_size", 2)})
         if self.block is not None:
-            object.__setattr__(self, "block", whole(self.block, "block", 1))
+            put(self, {"block": whole(self.block, "block", 1)})
 
     def init(self, points: Any) -> RandomSearchState:
         """Start from points (population_size, dim), float32 or float64."""

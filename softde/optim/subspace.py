@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from softde.checks import whole
+from softde.checks import number, put, whole
 from softde.optim.base import (
     Bounded,
     Info,
@@ -86,10 +86,13 @@ class Subspace:
 
     def __post_init__(self) -> None:
         check_optimizer(self.optimizer)
-        object.__setattr__(self, "intrinsic_dim", whole(self.intrinsic_dim, "intrinsic_dim"))
-        object.__setattr__(self, "seed", whole(self.seed, "seed"))
-        if self.starts is not None:
-            object.__setattr__(self, "starts", whole(self.starts, "starts"))
+        put(self, {
+            "intrinsic_dim": whole(self.intrinsic_dim, "intrinsic_dim"),
+            "seed": whole(self.seed, "seed"),
+            "starts": None if self.starts is None else whole(self.starts, "starts"),
+            "scale": number(self.scale, "scale, a standard deviation, above 0", lambda v: v > 0),
+            "start_spread": number(self.start_spread, "start_spread, a standard deviation, above 0", lambda v: v > 0),
+        })  # fmt: skip
         _check(self)
 
     @property
@@ -171,9 +174,10 @@ def bbt(
     z ~ N(0, sigma^2 I) each coordinate of x has alpha times the embeddings' spread, which is the unit of x here; sigma
     only rescales z. The step size follows pycma's own default: two points from 300 dimensions on, path length below.
     """
-    adaptation = "tpa" if intrinsic_dim >= 300 else "csa"
+    adaptation = "tpa" if whole(intrinsic_dim, "intrinsic_dim") >= 300 else "csa"
     cmaes = CMAES(population_size, sigma, adaptation=adaptation)
-    return Subspace(cmaes, intrinsic_dim, seed=seed, starts=1, anchor="first", scale=alpha / sigma)
+    spread = number(alpha, "alpha, a coordinate's spread in units of the embeddings', above 0", lambda v: v > 0)
+    return Subspace(cmaes, intrinsic_dim, seed=seed, starts=1, anchor="first", scale=spread / cmaes.sigma)
 
 
 @lru_cache(maxsize=2)
@@ -191,7 +195,3 @@ def _check(subspace: Subspace) -> None:
         value = getattr(subspace, name)
         if value is not None and value < 1:
             raise ValueError(f"Expected {name} of at least 1, but got {value}: raise it.")
-    for name in ("scale", "start_spread"):
-        value = getattr(subspace, name)
-        if not 0 < value < math.inf:
-            raise ValueError(f"Expected {name}, a standard deviation, above 0, but got {value!r}.")

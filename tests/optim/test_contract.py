@@ -47,19 +47,14 @@ pytest.importorskip("cma")
 N, DIM, GENERATIONS = 12, 7, 9
 
 
-class Gaussian:
-    """A mutable optimiser as elsewhere: the mean of the better half, and a spread that shrinks."""
-
-    def __init__(self, points, losses, seed):
-        self.random, self.mean, self.sigma = np.random.default_rng(seed), points[0].copy(), 1.0
-
-    def ask(self):
-        self.asked = self.mean + self.sigma * self.random.standard_normal((N, len(self.mean)))
-        return self.asked
-
-    def tell(self, asked, losses):
-        assert asked is self.asked and np.isfinite(losses).all()
-        self.mean, self.sigma = asked[losses.argsort()[: N // 2]].mean(axis=0), 0.97 * self.sigma
+def gaussian(points, losses, seed):
+    """An optimiser as elsewhere: the mean of the better half, and a spread that shrinks."""
+    random, mean, sigma = np.random.default_rng(seed), points[losses.argmin()], 1.0
+    while True:
+        asked = mean + sigma * random.standard_normal((N, len(mean)))
+        losses = yield asked
+        assert np.isfinite(losses).all()
+        mean, sigma = asked[losses.argsort()[: N // 2]].mean(axis=0), 0.97 * sigma
 
 
 OPTIMIZERS = {  # that begin with N points and, where they name coordinates, of dim DIM
@@ -99,7 +94,7 @@ OPTIMIZERS = {  # that begin with N points and, where they name coordinates, of 
     "pso-global": PSO(N, neighbourhood="global", speed=0.0, bounds=(-3.0, 3.0)),
     "random": RandomSearch(N),
     "random-block": RandomSearch(N, block=1),
-    "foreign": Foreign(Gaussian, N),
+    "foreign": Foreign(gaussian, N),
 }
 FITS = {  # dimensions; any other optimiser takes all
     "de-clip": lambda dim: dim == DIM,  # a bound for each of DIM coordinates

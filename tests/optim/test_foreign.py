@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
 from softde.optim import foreign, generations, generator_for, minimize, state_from_tensors, state_to_tensors
+from softde.optim.base import filled
 from softde.optim.foreign import Foreign
 from tests.optim.functions import sphere
 
 EXAMPLES = re.findall(r"::\n\n((?:    .*\n)+)", foreign.__doc__)
-PACKAGES = {"cma": EXAMPLES[0], "cmaes": EXAMPLES[1], "nevergrad": EXAMPLES[2], "evotorch": EXAMPLES[3]}
+PACKAGES = dict(zip(("cma", "cmaes", "nevergrad", "evotorch"), EXAMPLES[1:], strict=True))  # the first is the pattern
 
 
 def points(n=12, dim=6):
     return torch.randn(n, dim, generator=generator_for(0, 10**6), dtype=torch.float64) * 2
 
 
-class Shrinking:
+COUNTS: Counter[str] = Counter()
+
+
+def shrinking(points, losses, seed):
     """Draws around the best point told; counts how often it was made, asked and told."""
-
-    made = asked = told = 0
-
-    def __init__(self, points, losses, seed):
-        assert (np.diff(losses) >= 0).all()
-        self.random, self.best, self.loss, self.sigma = np.random.default_rng(seed), points[0], losses[0], 1.0
-        Shrinking.made += 1
-
-    def ask(self):
-        Shrinking.asked += 1
-        return self.best + self.sigma * self.random.standard_normal((12, len(self.best)))
-
-    def tell(self, x, losses):
-        Shrinking.told += 1
-        self.sigma *= 0.95
-        if losses.min() < self.loss:
-            self.best, self.loss = x[losses.argmin()], losses.min()
+    COUNTS["made"] += 1
+    random, best, lowest, sigma = np.random.default_rng(seed), points[losses.argmin()], losses.min(), 1.0
+    while True:
+        COUNTS["asked"] += 1
+        x = best + sigma * random.standard_normal((12, len(best)))
+        losses = yield x
+        COUNTS["told"] += 1
+        sigma *= 0.95
+        if losses.min() < lowest:
+            best, lowest = x[losses.argmin()], losses.min()
 
 
 @pytest.mark.filterwarnings("ignore")  # of the packages, about their own dependencies
@@ -63,59 +62,93 @@ def test_the_examples_keep_the_contract(package):
         assert np.isfinite(result.best_loss)
 
 
-def test_the_object_is_made_once_unless_the_search_branches():
-    Shrinking.made = Shrinking.asked = Shrinking.told = 0
-    optimizer = Foreign(Shrinking, 12)
+def test_the_search_begins_once_unless_it_branches():
+    COUNTS.clear()
+    optimizer = Foreign(shrinking, 12)
     results = list(generations(optimizer, optimizer.init(points()), sphere, 12 * 10))
-    assert (Shrinking.made, Shrinking.asked, Shrinking.told) == (1, 9, 9)
-    list(generations(optimizer, results[4].state, sphere, 12 * 6))  # five told, one of them start points: four again
-    assert (Shrinking.made, Shrinking.asked, Shrinking.told) == (2, 9 + 5, 9 + 5)
+    assert (COUNTS["made"], COUNTS["asked"], COUNTS["told"]) == (1, 9, 8)  # the last losses wait for another ask
+    list(generations(optimizer, results[4].state, sphere, 12 * 6))  # five told, one of them start points: all again
+    assert (COUNTS["made"], COUNTS["asked"], COUNTS["told"]) == (2, 9 + 5, 8 + 4)
+    asks = [optimizer.ask(results[9].state, generator_for(0, 10)) for _ in range(2)]  # one of them begins anew
+    states = [optimizer.tell(asked, x, [loss] * 12)[0] for x, asked in asks for loss in (1.0, 2.0)]
+    for state in states:  # and one of either two
+        optimizer.ask(state, generator_for(0, 11))
+    assert COUNTS["made"] == 2 + 1 + 2
 
 
 def test_nothing_of_dim_numbers_is_kept_but_the_start_points():
-    optimizer = Foreign(Shrinking, 12)
+    optimizer = Foreign(shrinking, 12)
     state = minimize(sphere, optimizer, points(dim=1000), 12 * 30).state
-    tensors, _ = state_to_tensors(state)
+    tensors, numbers = state_to_tensors(state)
     assert sum(tensor.numel() for tensor in tensors.values()) == 12 * 1000 + 1000 + 2 * state.evaluations
+    assert "live" not in numbers and state.live
+
+
+def test_what_a_search_does_to_its_arrays_changes_no_state():
+    def spoiling(points, losses, seed):  # noqa: ARG001
+        points[:], losses[:] = 1.0, 2.0
+        while True:
+            heard = yield points
+            heard[:] = 3.0
+
+    optimizer = Foreign(spoiling, 12)
+    state = list(generations(optimizer, optimizer.init(points()), sphere, 12 * 4))[-1].state
+    assert torch.equal(state.points, points()) and torch.equal(state.told[0, 0], sphere(points()))
+    assert (state.told[1:, 0] == 6.0).all()
 
 
 def test_unscored_candidates_are_told_as_the_worst_so_far():
     heard = []
 
-    class Listener(Shrinking):
-        def tell(self, x, losses):
-            heard.append(losses.tolist())
+    def listening(points, losses, seed):  # noqa: ARG001
+        heard.append(losses.tolist())
+        while True:
+            heard.append((yield points).tolist())
 
-    optimizer = Foreign(Listener, 12)
+    optimizer = Foreign(listening, 12)
     state = optimizer.init(points())
-    for told in ([float("nan")] * 12, [5.0] * 6 + [float("nan")] * 6, [float("-inf")] * 11 + [1.0]):
+    for told in ([float("nan")] * 12, [-5.0] * 6 + [float("nan")] * 6, [float("-inf")] * 11 + [-7.0], [-8.0] * 12):
         candidates, state = optimizer.ask(state, generator_for(0, state.generation))
         state, _ = optimizer.tell(state, candidates, told)
-    assert heard == [[5.0] * 12, [5.0] * 11 + [1.0]]
+    optimizer.ask(state, generator_for(0, 4))
+    assert heard == [[0.0] * 12, [-5.0] * 6 + [0.0] * 6, [0.0] * 11 + [-7.0], [-8.0] * 12]
+
+
+def test_the_worst_so_far_is_of_scored_candidates():
+    assert filled(torch.tensor([1.0, math.nan, 3.0]), torch.zeros(0)).tolist() == [1.0, 3.0, 3.0]
+    assert filled(torch.tensor([1.0, math.inf]), torch.tensor([[-4.0, 2.0]])).tolist() == [1.0, 2.0]
+    assert filled(torch.tensor([-1.0, -math.inf]), torch.tensor([[-4.0]])).tolist() == [-1.0, -1.0]
 
 
 def test_an_optimiser_that_does_not_repeat_itself_is_refused():
-    class Unseeded(Shrinking):
-        def __init__(self, points, losses, seed):
-            super().__init__(points, losses, None)
+    def unseeded(points, losses, seed):  # noqa: ARG001
+        return shrinking(points, losses, None)
 
-    optimizer = Foreign(Unseeded, 12)
+    optimizer = Foreign(unseeded, 12)
     state = list(generations(optimizer, optimizer.init(points()), sphere, 12 * 4))[-1].state
     loaded = state_from_tensors(optimizer, *state_to_tensors(state))
-    with pytest.raises(ValueError, match="Expected an optimiser that repeats itself"):
+    with pytest.raises(ValueError, match="Expected a search that repeats itself"):
         optimizer.ask(loaded, generator_for(0, 4))
+
+
+def test_a_search_that_ends_is_refused():
+    def short(points, losses, seed):  # noqa: ARG001
+        yield points
+
+    with pytest.raises(ValueError, match="Expected a search that goes on for ever, but it ended: use `while True`"):
+        minimize(sphere, Foreign(short, 12), points(), 100)
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((11, 6)), np.zeros((12, 5)), np.zeros(6), np.full((12, 6), np.nan)])
 def test_an_optimiser_that_asks_for_something_else_is_refused(wrong):
-    class Other(Shrinking):
-        def ask(self):
-            return wrong
+    def other(points, losses, seed):  # noqa: ARG001
+        while True:
+            yield wrong
 
     with pytest.raises(ValueError, match=r"asks for \(12, 6\) finite numbers, \(population, dim\), but got shape"):
-        minimize(sphere, Foreign(Other, 12), points(), 100)
+        minimize(sphere, Foreign(other, 12), points(), 100)
 
 
 def test_population_size_is_a_whole_number():
     with pytest.raises(ValueError, match="population_size: expected a whole number of at least 1, got 0"):
-        Foreign(Shrinking, 0)
+        Foreign(shrinking, 0)
