@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from softde.surveys.values import listed, nearest
+
+LONGEST = 80  # letters of a value that a message repeats
 
 
 @contextmanager
@@ -33,8 +39,14 @@ def expect(value: Any, kind: type | tuple[type, ...], what: str) -> Any:
     """The value, if it is a dict, list, str or (int, float) as `kind` says."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind == (int, float)):
         name = "a table" if kind is dict else "a list" if kind is list else "a text" if kind is str else "a number"
-        raise ValueError(f"{what}: expected {name}, got {value!r}")
+        raise ValueError(f"{what}: expected {name}, got {_short(value)}")
     return value
+
+
+def _short(value: object) -> str:
+    """A value in a message, cut off where it is long, as a whole file's content is."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def parse_number(text: str, where: str) -> float:
@@ -43,3 +55,23 @@ def parse_number(text: str, where: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"{where}: expected a number, got {text!r}") from None
+
+
+def need_text(value: object, what: str) -> None:
+    """Refuse anything but a text with something in it."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{what}: expected a text that is not empty, got {value!r}")
+
+
+def finite(value: object, what: str) -> float:
+    """A finite number as a float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+        raise ValueError(f"{what}: expected a finite number, got {value!r}")
+    return float(value)
+
+
+def unique(names: Iterable[str], what: str) -> None:
+    """Refuse a name that comes twice."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"duplicate {what} {listed(map(repr, twice))}; each may appear once, so rename or remove one")

@@ -70,7 +70,7 @@ def _split(cell: str, where: str) -> list[str]:
     return [part.strip() for part in cell.split("|")]
 
 
-def _reader(text: str) -> Any:
+def cell_reader(text: str) -> Any:
     """A csv reader for cells separated by comma, semicolon or tab: as Excel's own first line says, or by the header."""
     first = text.partition("\n")[0]
     said = re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE)
@@ -81,12 +81,12 @@ def _reader(text: str) -> Any:
 
 
 def _header(text: str) -> list[str]:
-    return [name.strip() for name in next(_reader(text), [])]
+    return [name.strip() for name in next(cell_reader(text), [])]
 
 
 def _rows(text: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and row of a CSV, cells stripped."""
-    reader = _reader(text)
+    reader = cell_reader(text)
     header = [name.strip() for name in next(reader, [])]
     missing = [column for column in required if column not in header]
     if missing:

@@ -55,16 +55,19 @@ def load_survey(
     if kind not in (".toml", ".csv"):
         hint = nearest(name, shipped_surveys())
         raise ValueError(f"unknown survey {name!r} ({hint}); give the name of a shipped one or a .toml or .csv file")
-    text = _read(path)
+    text = read_text(path)
     with naming(path.name):
         if kind == ".csv":
             return build(_with_base(_csv_document(text, base, options)), path.stem)
         if base is not None or options is not None:
             raise ValueError("base and options go with a .csv file; in a .toml file they are keys")
-        return build(_with_base(parse(text, lambda file: _read(path.parent / expanded(file)))), path.stem)
+        document = parse(text, lambda file: read_text(path.parent / expanded(file)))
+        if isinstance(document.get("human"), str) and document["human"]:
+            document["human"] = os.path.abspath(path.parent / expanded(document["human"]))
+        return build(_with_base(document), path.stem)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _shipped(name: str) -> Survey:
     return build(_shipped_document(name), name)
 
@@ -78,7 +81,8 @@ def _shipped_document(name: str) -> Document:
         )
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A file's text in UTF-8 or as Excel's "Unicode text", lines ended by newlines alone."""
     try:
         content = path.read_bytes()
         wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
@@ -153,7 +157,7 @@ def _with_base(own: Document) -> Document:
     }
     merged |= {"title": f"items of its own, formulas of {name}"} | {k: own[k] for k in own if k != "base"}
     merged["scales"] = base["scales"] | own["scales"]
-    merged["items"] = _items_over(base["items"], own["items"])
+    merged["items"] = [_valued(item, base, merged["scales"]) for item in _items_over(base["items"], own["items"])]
     if not own["factors"]:
         ids = [item.get("id") for item in merged["items"]]
         known = [item["id"] for item in base["items"]]
@@ -165,9 +169,29 @@ def _with_base(own: Document) -> Document:
                 f"{len(known)}{strange}"
             )
         merged["factors"] = base["factors"]
+        for key in ("composites", "scoring", "projection", "constant"):
+            if key in base:
+                merged[key] = own.get(key) or base[key]
         merged["variants"] = base["variants"] | own["variants"]
         merged["published"] = own["published"] or base["published"]
     return merged
+
+
+def _valued(item: Document, base: Document, scales: Document) -> Document:
+    """An item with options of its own but no values: those of the base's item, so that no translation reverses it."""
+    below = next((b for b in base["items"] if b["id"] == item.get("id")), None)
+    scale = item if "options" in item else scales.get(str(item.get("scale")), {})
+    if below is None or "values" in item or "values" in scale or not isinstance(scale.get("options"), list):
+        return item
+    values, count = base["scales"][below["scale"]].get("values", []), len(scale["options"])
+    if values == list(range(1, len(values) + 1)):
+        return item
+    if len(values) != count:
+        raise ValueError(
+            f"item {item['id']!r}: {count} options without values, and the base's {len(values)} are valued "
+            f"{listed(f'{v:g}' for v in values)}; add values, one per option"
+        )
+    return {**item, "values": values}
 
 
 def _items_over(base: list[Document], own: list[Document]) -> list[Document]:

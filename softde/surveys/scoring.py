@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from softde.surveys.composites import pair_joint
 from softde.surveys.regions import find_region
 from softde.surveys.values import FrozenDict, listed, nearest
 
@@ -84,7 +85,8 @@ def score(
     -------
     (..., factors) float64, in the order of `survey.factors`.
     """
-    _need_factors(survey)
+    need_factors(survey)
+    _need_means(survey)
     given = _in_order(item_means, survey) if isinstance(item_means, Mapping) else item_means
     means = np.asarray(given, dtype=np.float64)
     if means.ndim == 0 or means.shape[-1] != len(survey.items):
@@ -92,11 +94,142 @@ def score(
             f"item means of survey {survey.id!r} end in {len(survey.items)} values, one per item in the order of "
             f"survey.item_ids; got shape {means.shape}"
         )
-    absent = np.isnan(means)
-    scores = np.where(absent, 0.0, means) @ survey.weights.T
-    if absent.any():
-        scores = np.where(absent @ (survey.weights != 0).T, np.nan, scores)
+    scores = _linear(means, survey.weights) + survey.offsets
     return np.asarray(scores + constants_array(constants, survey.factors))
+
+
+def score_probabilities(survey: Survey, probabilities: npt.ArrayLike, constants: ConstantsLike = 50.0) -> Array:
+    """Expected factor scores of one who answers each item on its own, by given probabilities of its options.
+
+    Equals `score` of the item means wherever the formulas are linear. The value of a pair is its expectation over
+    independent choices, with the same option twice left out and the rest scaled to one.
+
+    Parameters
+    ----------
+    probabilities : (..., items, options), an item's options first, zero beyond them; NaN for an item without answers
+        leaves only the factors that use it NaN.
+    constants : see `score`.
+
+    Returns
+    -------
+    (..., factors) float64, in the order of `survey.factors`.
+    """
+    need_factors(survey)
+    shares = _shares(survey, probabilities)
+    means = (shares * np.nan_to_num(survey.option_values)).sum(axis=-1)
+    pairs = [(joint * np.nan_to_num(table)).sum(axis=(-2, -1)) for joint, table in _joints(survey, shares)]
+    compiled = survey.compiled
+    scores = _linear(means, compiled.weights)
+    if pairs:
+        scores = scores + _linear(np.stack(pairs, axis=-1), compiled.pair_weights)
+    return np.asarray(scores + compiled.offsets + constants_array(constants, survey.factors))
+
+
+def standard_errors(survey: Survey, probabilities: npt.ArrayLike, respondents: npt.ArrayLike) -> Array:
+    """Standard errors of factor scores from so many respondents who answer each item on its own.
+
+    √(Σ weight² · variance / respondents), with the variance of an item's option values, or of a pair's values over
+    independent choices. Real answers of one person hang together: where there is a table, use `score_respondents`.
+
+    Parameters
+    ----------
+    probabilities : (..., items, options), as in `score_probabilities`.
+    respondents : how many answered, one number or (..., items); NaN where not known gives NaN, as do items without
+        answers.
+
+    Returns
+    -------
+    (..., factors) float64.
+    """
+    need_factors(survey)
+    shares = _shares(survey, probabilities)
+    count = np.broadcast_to(np.asarray(respondents, dtype=np.float64), shares.shape[:-1])
+    count = np.where((count == 0) & np.isnan(shares).any(axis=-1), np.nan, count)
+    if (count <= 0).any():
+        raise ValueError("respondents: expected numbers above 0, or NaN where not known")
+    values = np.nan_to_num(survey.option_values)
+    variances = (shares * values**2).sum(axis=-1) - (shares * values).sum(axis=-1) ** 2
+    squares = _linear(np.maximum(variances, 0.0) / count, survey.compiled.weights**2)
+    pairs = []
+    for pair, (joint, table) in zip(survey.compiled.pairs, _joints(survey, shares), strict=True):
+        table = np.nan_to_num(table)
+        spread = (joint * table**2).sum(axis=(-2, -1)) - (joint * table).sum(axis=(-2, -1)) ** 2
+        both = count[..., [survey.item_ids.index(name) for name in pair.items]].min(axis=-1)
+        pairs.append(np.maximum(spread, 0.0) / both)
+    if pairs:
+        squares = squares + _linear(np.stack(pairs, axis=-1), survey.compiled.pair_weights**2)
+    return np.asarray(np.sqrt(squares))
+
+
+def standard_errors_of_means(survey: Survey, variances: npt.ArrayLike, respondents: npt.ArrayLike) -> Array:
+    """Standard errors of `score` from the variances of each item's answers, as if the items were independent.
+
+    Parameters
+    ----------
+    variances : (..., items) of the option values that were answered; NaN where not known gives NaN.
+    respondents : how many answered, one number or (..., items); NaN where not known gives NaN.
+
+    Returns
+    -------
+    (..., factors) float64.
+    """
+    need_factors(survey)
+    _need_means(survey)
+    spread = np.asarray(variances, dtype=np.float64)
+    count = np.asarray(respondents, dtype=np.float64)
+    count = np.where((count == 0) & np.isnan(spread), np.nan, count)
+    if spread.ndim == 0 or spread.shape[-1] != len(survey.items):
+        raise ValueError(f"variances end in {len(survey.items)} values, one per item; got shape {spread.shape}")
+    if (spread < 0).any() or (count <= 0).any():
+        raise ValueError("expected variances from 0 up and numbers of respondents above 0, or NaN where not known")
+    return np.asarray(np.sqrt(_linear(spread / count, survey.weights**2)))
+
+
+def _shares(survey: Survey, probabilities: npt.ArrayLike) -> Array:
+    shares = np.asarray(probabilities, dtype=np.float64)
+    expected = survey.option_values.shape
+    if shares.shape[-2:] != expected:
+        raise ValueError(
+            f"option probabilities of survey {survey.id!r} end in {expected[0]} items × {expected[1]} options, zero "
+            f"beyond an item's own; got shape {shares.shape}"
+        )
+    sums = shares.sum(axis=-1)
+    off = np.argwhere(np.abs(sums - 1) > 0.01)  # false where NaN
+    if len(off):
+        item = survey.item_ids[off[0][-1]]
+        raise ValueError(
+            f"option probabilities of item {item!r} sum to {sums[tuple(off[0])]:g}; expected one, or NaN for no answers"
+        )
+    return shares
+
+
+def _joints(survey: Survey, shares: Array) -> Iterator[tuple[Array, Array]]:
+    """(..., options, options) probabilities of both choices of each pair, and the pair's table."""
+    for pair in survey.compiled.pairs:
+        first, second = (survey.item_ids.index(name) for name in pair.items)
+        count = len(survey.items[first].options)
+        yield pair_joint(shares[..., first, :count], shares[..., second, :count]), pair.table(count)
+
+
+def _linear(values: Array, weights: Array) -> Array:
+    """(..., variables) times (factors, variables); NaN only where a factor weighs a NaN."""
+    absent = np.isnan(values)
+    scores = np.where(absent, 0.0, values) @ weights.T
+    if absent.any():
+        scores = np.where(absent @ (weights != 0).T, np.nan, scores)
+    return np.asarray(scores)
+
+
+def _need_means(survey: Survey) -> None:
+    """Refuse factors that need joint answers where there are only means."""
+    compiled = survey.compiled
+    for pair, weights in zip(compiled.pairs, compiled.pair_weights.T, strict=True):
+        if weights.any():
+            factor = survey.factors[int(np.flatnonzero(weights)[0])]
+            raise ValueError(
+                f"factor {factor!r} of survey {survey.id!r} uses pair {pair.id!r}, and a pair item cannot be scored "
+                "from item means: score option probabilities (score_probabilities) or respondents (score_respondents)"
+            )
 
 
 def _in_order(item_means: Mapping[str, npt.ArrayLike], survey: Survey) -> Array:
@@ -200,23 +333,48 @@ def nulls(
     Uses the target's constants. "one option throughout" is the best option position that every item has; "midpoint"
     the middle of each item's range; "uniform answerer" the mean of an answerer with equal probabilities; "best integer
     respondent" the exact minimum over one definite answer per item, NaN where the answers are too many to enumerate.
+    Where a factor uses a pair, one option throughout is no answer, so its loss is NaN.
     """
     _same_factors(survey, target)
     values = [np.array([option.value for option in item.options]) for item in survey.items]
+    tables = [pair.table(len(values[survey.item_ids.index(pair.items[0])])) for pair in survey.compiled.pairs]
+    joint = [np.unique(table[~np.isnan(table)]) for table in tables]
     constants = constants_array(target.constants, survey.factors)
+    compiled = survey.compiled
 
-    def loss(means: Array) -> Array:
-        return distance(score(survey, means, constants), target, norm, weights)
+    def loss(means: Array, pairs: Array) -> Array:
+        scores = _linear(means, compiled.weights) + _linear(pairs, compiled.pair_weights) + compiled.offsets
+        return distance(scores + constants, target, norm, weights)
 
     shared = min(len(v) for v in values)
+    same = np.stack([v[:shared] for v in values], axis=-1)
+    nowhere = np.full((shared, len(joint)), np.nan)
+    free = not compiled.weights[:, _paired(survey)].any()  # no pair's item counts by itself
     return {
-        "one option throughout": float(loss(np.stack([v[:shared] for v in values], axis=-1)).min()),
-        "midpoint": float(loss(np.array([(v.min() + v.max()) / 2 for v in values]))),
-        "uniform answerer": float(loss(np.array([v.mean() for v in values]))),
-        "best integer respondent": _best_integer(
-            survey.weights, values, target.scores - constants, norm, _loss_weights(weights, survey.factors)
+        "one option throughout": float(loss(same, nowhere).min()),
+        "midpoint": float(loss(np.array([_middle(v) for v in values]), np.array([_middle(v) for v in joint]))),
+        "uniform answerer": float(
+            loss(np.array([v.mean() for v in values]), np.array([np.nanmean(table) for table in tables]))
         ),
+        "best integer respondent": _best_integer(
+            np.hstack([compiled.weights, compiled.pair_weights]),
+            values + joint,
+            target.scores - constants - compiled.offsets,
+            norm,
+            _loss_weights(weights, survey.factors),
+        )
+        if free
+        else float("nan"),
     }
+
+
+def _middle(values: Array) -> float:
+    return float((values.min() + values.max()) / 2)
+
+
+def _paired(survey: Survey) -> list[int]:
+    """Numbers of the items that belong to a pair."""
+    return [survey.item_ids.index(name) for pair in survey.compiled.pairs for name in pair.items]
 
 
 def _best_integer(weights: Array, values: list[Array], goal: Array, norm: Norm, loss_weights: Array) -> float:
@@ -252,7 +410,8 @@ def _reachable(values: list[Array], weights: Array) -> Array | None:
     return sums
 
 
-def _need_factors(survey: Survey) -> None:
+def need_factors(survey: Survey) -> None:
+    """Refuse to score a survey without formulas."""
     if not survey.factor_models:
         raise ValueError(
             f'survey {survey.id!r} has no factor formulas, so it cannot be scored; add [[factors]] or base = "vsm13"'
@@ -260,7 +419,7 @@ def _need_factors(survey: Survey) -> None:
 
 
 def _same_factors(survey: Survey, target: Target) -> None:
-    _need_factors(survey)
+    need_factors(survey)
     if target.factors != survey.factors:
         raise ValueError(
             f"the target has factors {listed(target.factors)}, survey {survey.id!r} has {listed(survey.factors)}; "

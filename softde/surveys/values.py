@@ -40,6 +40,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """The end of an error message: the closest known words, or all of them when none is close."""
     known = list(known)
     close = difflib.get_close_matches(word.casefold(), {k.casefold(): k for k in known}, n=3, cutoff=0.6)
-    if close:
+    if close:  # the best first; one that is much less alike would only confuse
+        alike = [difflib.SequenceMatcher(None, word.casefold(), k).ratio() for k in close]
+        close = [k for k, ratio in zip(close, alike, strict=True) if ratio > alike[0] - 0.15]
         return f"did you mean {' or '.join(repr(k) for k in known if k.casefold() in close)}?"
     return f"known: {listed(known)}" if known else "none are known"

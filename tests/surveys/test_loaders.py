@@ -236,6 +236,26 @@ options = ["sehr gut", "gut", "mittel", "schlecht", "sehr schlecht"]
     assert survey.source == VSM.source
 
 
+@pytest.mark.parametrize("kind", ["scale", "new scale", "csv"])
+def test_options_of_ones_own_keep_the_values_of_the_base(tmp_path: Path, kind: str) -> None:
+    """pvq21 counts its first option as 6: translated options without values must not turn the scale round."""
+    ids, words = load_survey("pvq21").item_ids, [f"wording {k}" for k in range(6)]
+    if kind == "csv":
+        text = "id,text,options\n" + "".join(f"{i},Text {i},{'|'.join(words)}\n" for i in ids)
+    else:
+        name = "likeness" if kind == "scale" else "own"
+        items = "".join(f'[[items]]\nid = "{i}"\nscale = "{name}"\ntext = "T"\n' for i in ids)
+        text = f'base = "pvq21"\n[scales.{name}]\noptions = {words}\n' + ("" if kind == "scale" else items)
+    path = write(tmp_path, "own.csv" if kind == "csv" else "own.toml", text)
+    survey = load_survey(path)
+    assert (survey.option_values == [6, 5, 4, 3, 2, 1]).all() and survey.items[0].options[0].text == "wording 0"
+    fewer = write(tmp_path, path.name, text.replace("|wording 5", "").replace(", 'wording 5'", ""))
+    with pytest.raises(
+        ValueError, match=r"item 'p01': 5 options without values, and the base's 6 are valued 6, 5, 4, "
+    ):
+        load_survey(fewer)
+
+
 def test_a_toml_with_a_base_and_its_own_formulas_takes_what_it_names(tmp_path: Path) -> None:
     text = """
 base = "vsm13"

@@ -22,10 +22,11 @@ from softde.surveys import (
     known_regions,
     load_survey,
     options,
+    shipped_surveys,
 )
 
 VSM = load_survey("vsm13")
-NAMES = VSM.regions()
+NAMES = tuple(dict.fromkeys(name for survey in shipped_surveys() for name in load_survey(survey).regions()))
 CODES = {region.code: region.name for region in known_regions() if region.code}
 
 

@@ -30,7 +30,7 @@ def small(**changes: object) -> Survey:
 
 
 def test_vsm13_has_24_items_of_five_options_and_six_factors() -> None:
-    assert shipped_surveys() == ("vsm13",)
+    assert shipped_surveys() == ("ipip50", "iw", "mfq2", "pvq21", "pvq40", "pvqrr", "vsm13", "vsm94")
     assert VSM.item_ids == tuple(f"m{i:02d}" for i in range(1, 25))
     assert VSM.factors == ("PDI", "IDV", "MAS", "UAI", "LTO", "IVR")
     assert VSM.editions == ("2015", "2023")
