@@ -1,15 +1,15 @@
 """Read-outs: what counts as a model's answer, from the expected value of the options to text that it writes.
 
 Each is a frozen value with one function, `read`, from a plan and soft prompts to a `Reading` of the whole population.
-Random draws are a function of (seed, order, respondent, item, token): every candidate and every condition is asked with
-the same ones, so that differences between them are not differences of luck.
+Random draws are a function of (seed, order, wording, respondent, item, token): every candidate and every condition is
+asked with the same ones, so that differences between them are not differences of luck.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -43,6 +43,7 @@ class Reading:
     invalid, refused : (population, items), shares of answers that name no option: those that refuse, and all others.
     tokens : pushed through the model's layers for these candidates.
     answers : (population, respondents, items) option numbers, -1 for none; None where nobody answers singly.
+    values : the same as numbers, where respondents answer by expected values and not by options.
     texts : what was written, in the same three axes; None where nothing was.
     """
 
@@ -53,6 +54,7 @@ class Reading:
     tokens: int
     answers: Answers | None = None
     texts: tuple[tuple[tuple[str, ...], ...], ...] | None = None
+    values: Array | None = None
 
 
 class Readout(Protocol):
@@ -64,36 +66,37 @@ class Readout(Protocol):
 
 @dataclass(frozen=True)
 class Expected:
-    """The probabilities of the option labels themselves, averaged over the orders; item means are expected values."""
+    """The probabilities of the option labels, averaged over orders and wordings; item means are expected values."""
 
     def read(self, lm: LM, plan: Plan, survey: Survey, prompts: Prompts | None, plain: bool = False) -> Reading:
         """See `Readout`."""
         answer = lm.option_logprobs(plan, prompts, plain=plain)
         found = probabilities(answer.logprobs)
-        return Reading(found, _numbers(answer.option_mass), *_none_invalid(found), answer.ledger)
+        return Reading(found, _numbers(answer.option_mass), *none_invalid(found), answer.ledger)
 
 
 @dataclass(frozen=True)
 class Argmax:
-    """The most probable option label, once in each order; of equally probable ones the first in the item's own order.
+    """The most probable option label of each question; of equally probable ones the first in the item's own order.
 
-    Each order is a respondent: with two orders the shares are 0, ½ or 1.
+    Each order of each wording is a respondent: with two orders and one wording the shares are 0, ½ or 1. Where items
+    have different numbers of wordings, the questions of those with fewer count several times.
     """
 
     def read(self, lm: LM, plan: Plan, survey: Survey, prompts: Prompts | None, plain: bool = False) -> Reading:
         """See `Readout`."""
-        answer = _question_by_question(lm, plan, prompts, plain)
+        answer = question_by_question(lm, plan, prompts, plain)
         found = probabilities(answer.logprobs)
         chosen = np.where(np.isnan(found).any(-1), NONE, found.argmax(-1))
-        return _pooled(plan, survey, chosen[..., None], answer.option_mass, answer.ledger)
+        return pooled(plan, survey, chosen[..., None], answer.option_mass, answer.ledger)
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """`n` respondents per item and order, each drawing a label by its probability among the labels.
+    """`n` respondents per item, order and wording, each drawing a label by its probability among the labels.
 
     With orders="both" that makes 2n respondents: the first n saw the options forward, the others reversed. Drawn by
-    inverse cumulative probability from uniforms that depend on seed, order, respondent and item alone.
+    inverse cumulative probability from uniforms that depend on seed, order, wording, respondent and item alone.
     """
 
     n: int = 20
@@ -105,17 +108,17 @@ class Sampled:
 
     def read(self, lm: LM, plan: Plan, survey: Survey, prompts: Prompts | None, plain: bool = False) -> Reading:
         """See `Readout`."""
-        answer = _question_by_question(lm, plan, prompts, plain)
+        answer = question_by_question(lm, plan, prompts, plain)
         draws = uniforms(self.seed, plan, self.n, 1)[..., 0]  # (questions, respondents)
         cumulative = probabilities(answer.logprobs).cumsum(-1)[:, :, None]
         chosen = (cumulative <= draws[None, ..., None] * cumulative[..., -1:]).sum(-1)
         chosen = np.where(np.isnan(cumulative).any(-1), NONE, chosen)
-        return _pooled(plan, survey, chosen, answer.option_mass, answer.ledger)
+        return pooled(plan, survey, chosen, answer.option_mass, answer.ledger)
 
 
 @dataclass(frozen=True)
 class SequenceLogprob:
-    """Probabilities of the option texts, whole, as the model's answer; averaged over the orders.
+    """Probabilities of the option texts, whole, as the model's answer; averaged over orders and wordings.
 
     Scored is the option's text as the survey has it, without its label and without an end ("very important"), directly
     after the answer cue, or after "Answer:" and a space without a chat template. Option mass is the sum of these
@@ -137,8 +140,8 @@ class SequenceLogprob:
             for row, those in zip(lengths, sequences, strict=True):
                 row[: len(those)] = torch.tensor([len(ids) for ids in those])
             logprobs = logprobs / lengths
-        found = _mean_over_orders(plan, probabilities(logprobs.log_softmax(-1)))
-        return Reading(found, _mean_over_orders(plan, _numbers(mass)), *_none_invalid(found), answer.ledger)
+        found = _mean_over_questions(plan, probabilities(logprobs.log_softmax(-1)))
+        return Reading(found, _mean_over_questions(plan, _numbers(mass)), *none_invalid(found), answer.ledger)
 
 
 @dataclass(frozen=True)
@@ -191,12 +194,12 @@ class Generated:
                 option = self._parsed(text, survey, plan.questions[place[1]])
                 known[key] = text, option, option == NONE and is_refusal(text)
             texts[place], chosen[place], refused[place] = known[key]
-        return _pooled(plan, survey, chosen, written.option_mass, written.ledger, refused, texts)
+        return pooled(plan, survey, chosen, written.option_mass, written.ledger, refused, texts)
 
     def _parsed(self, text: str, survey: Survey, question: Question) -> int:
         """The option in the item's own order, NONE for none."""
         item = survey.items[question.item]
-        shown = shown_item(item, question.order)
+        shown = shown_item(item.worded(question.phrasing), question.order)
         given = self.parser(text, shown)
         if given is None:
             return NONE
@@ -230,23 +233,32 @@ def probabilities(logprobs: Tensor) -> Array:
 
 
 def uniforms(seed: int, plan: Plan, respondents: int, steps: int) -> Array:
-    """(questions, respondents, steps) numbers in [0, 1), a function of seed, order, respondent, item and step alone.
+    """(questions, respondents, steps) numbers in [0, 1), of seed, order, wording, respondent, item and step alone.
 
-    More respondents or steps leave the numbers of the others as they are.
+    More respondents, steps or wordings leave the numbers of the others as they are.
     """
-    orders = list(dict.fromkeys(q.order for q in plan.questions))
+    ways = list(dict.fromkeys((q.order, q.phrasing) for q in plan.questions))
     streams = {
-        (order, step): _stream(seed, order, step).random((respondents, plan.n_items))
-        for order in orders
+        (*way, step): _stream(seed, *way, step).random((respondents, plan.n_items))
+        for way in ways
         for step in range(steps)
     }
     return np.stack(
-        [np.stack([streams[q.order, step][:, q.item] for step in range(steps)], axis=-1) for q in plan.questions]
+        [
+            np.stack([streams[q.order, q.phrasing, step][:, q.item] for step in range(steps)], axis=-1)
+            for q in plan.questions
+        ]
     )
 
 
-def _stream(seed: int, order: str, step: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *order.encode(), step])))
+def _stream(seed: int, order: str, phrasing: int, step: int) -> np.random.Generator:
+    wording = [phrasing] if phrasing else []
+    return stream([seed, *order.encode(), step, *wording])
+
+
+def stream(key: Sequence[int]) -> np.random.Generator:
+    """Random numbers that a key of whole numbers names."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
 def shown_item(item: Item, order: str) -> Item:
@@ -294,8 +306,8 @@ def text_continuations(lm: LM, plan: Plan, survey: Survey) -> tuple[list[Questio
     return questions, sequences
 
 
-def _question_by_question(lm: LM, plan: Plan, prompts: Prompts | None, plain: bool) -> OptionLogprobs:
-    """Option probabilities of every question, its orders not averaged: each is an item of its own."""
+def question_by_question(lm: LM, plan: Plan, prompts: Prompts | None, plain: bool) -> OptionLogprobs:
+    """Option probabilities of every question, not averaged: each is an item of its own."""
     apart = replace(
         plan,
         questions=tuple(replace(q, item=i) for i, q in enumerate(plan.questions)),
@@ -305,21 +317,13 @@ def _question_by_question(lm: LM, plan: Plan, prompts: Prompts | None, plain: bo
     return lm.option_logprobs(apart, prompts, plain=plain)
 
 
-def _questions_of(plan: Plan) -> list[list[int]]:
-    """Question numbers (items, orders)."""
-    numbers: list[list[int]] = [[] for _ in range(plan.n_items)]
-    for i, q in enumerate(plan.questions):
-        numbers[q.item].append(i)
-    return numbers
-
-
-def _mean_over_orders(plan: Plan, values: Array) -> Array:
+def _mean_over_questions(plan: Plan, values: Array) -> Array:
     """(population, questions, ...) → (population, items, ...)."""
-    mean: Array = values[:, np.array(_questions_of(plan))].mean(axis=2)
+    mean: Array = values[:, np.array(plan.by_item)].mean(axis=2)
     return mean
 
 
-def _pooled(
+def pooled(
     plan: Plan,
     survey: Survey,
     chosen: Answers,
@@ -328,8 +332,8 @@ def _pooled(
     refused: NDArray[np.bool_] | None = None,
     texts: NDArray[np.object_] | None = None,
 ) -> Reading:
-    """Single answers (population, questions, respondents) → shares; respondents of the orders one after another."""
-    numbers = np.array(_questions_of(plan))
+    """Single answers (population, questions, respondents) → shares; those of an item's questions one after another."""
+    numbers = np.array(plan.by_item)
 
     def by_item(values: NDArray[Any]) -> NDArray[Any]:
         return values[:, numbers].reshape(len(values), plan.n_items, -1)
@@ -343,7 +347,7 @@ def _pooled(
     no = np.zeros_like(valid) if refused is None else by_item(refused)
     return Reading(
         shares,
-        _mean_over_orders(plan, _numbers(option_mass)),
+        _mean_over_questions(plan, _numbers(option_mass)),
         (~valid & ~no).mean(-1),
         no.mean(-1),
         tokens,
@@ -357,7 +361,7 @@ def _absent(survey: Survey) -> NDArray[np.bool_]:
     return np.isnan(survey.option_values)
 
 
-def _none_invalid(found: Array) -> tuple[Array, Array]:
+def none_invalid(found: Array) -> tuple[Array, Array]:
     """Shares (population, items) of invalid and refused answers where there are probabilities: a NaN is invalid."""
     invalid = np.asarray(np.isnan(found).any(-1), dtype=np.float64)
     return invalid, np.zeros_like(invalid)

@@ -34,6 +34,9 @@ _checked: WeakKeyDictionary[Any, dict[tuple[bool, bool], float]] = WeakKeyDictio
 _prefixes: WeakKeyDictionary[Any, dict[tuple[int, ...], KeysValues]] = WeakKeyDictionary()  # of the last questions
 
 
+Ask = Callable[["State", Tensor, list[int], int], tuple[list[Tensor], int]]
+
+
 @dataclass(frozen=True)
 class Continuations:
     """Generated tokens.
@@ -141,6 +144,22 @@ def sequence_logprobs(
 
     (logprobs,), ledger = _run(engine, network, questions, prompts, ask, most, longest, longest, plain)
     return SequenceLogprobs(logprobs, ledger)
+
+
+def run_questions(
+    engine: Engine,
+    questions: Sequence[Question],
+    prompts: Float[Tensor, "population tokens hidden"] | None,
+    ask: Ask,
+    plain: bool = False,
+) -> tuple[list[Tensor], int]:
+    """What `ask` makes of the next-token logits of every question, each (population, questions, ...), and the ledger.
+
+    ask : (rows so far, logits (rows, vocabulary), numbers of the questions, candidates per question) → (answers with a
+    row per question and candidate, tokens that it pushed itself).
+    """
+    prompts = _checked_prompts(engine.network, questions, prompts, 0)
+    return _run(engine, engine.network, questions, prompts, ask, 0, 1, 1, plain)
 
 
 def prefill(
@@ -400,8 +419,6 @@ def _padded(ids: Sequence[Sequence[int]], device: torch.device) -> Int[Tensor, "
 
 
 # -- chunks of questions, groups of candidates, trust and memory
-
-Ask = Callable[[State, Tensor, list[int], int], tuple[list[Tensor], int]]
 
 
 def _run(

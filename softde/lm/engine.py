@@ -41,8 +41,8 @@ class OptionLogprobs:
     """Answers to the items.
 
     logprobs : (population, items, options) float32, log of the probability of each option, normalised over the item's
-        options in each order and averaged over orders; −inf where an item has fewer options.
-    option_mass : (population, items) float32, probability of the options together among all tokens, mean over orders.
+        options in each question (order, wording) and averaged over them; −inf where an item has fewer options.
+    option_mass : (population, items) float32, probability of the options together among all tokens, their mean.
     asked : (population, items); what was not asked is NaN in the other two.
     ledger : tokens pushed through the layers for these candidates, padding included; a run's one-off cached prefixes
         (`Plan.prefix_tokens`) are not. filler : the same for copies that filled up groups.
@@ -385,13 +385,12 @@ def combine(
     ledger: int,
     filler: int,
 ) -> OptionLogprobs:
-    """Normalise over the options of each question, then average the orders of each item."""
-    orders = [[i for i, q in enumerate(plan.questions) if q.item == item] for item in range(plan.n_items)]
-    index = torch.tensor(orders, device=raw.device)
-    by_item = raw[:, index]  # (population, items, orders, options)
+    """Normalise over the options of each question, then average the questions of each item."""
+    index = torch.tensor(plan.by_item, device=raw.device)
+    by_item = raw[:, index]  # (population, items, slots, options)
     mass = by_item.logsumexp(-1, keepdim=True)
-    mean = (by_item - mass).logsumexp(2) - math.log(len(orders[0]))
-    counts = torch.tensor([len(plan.questions[o[0]].option_ids) for o in orders], device=raw.device)
+    mean = (by_item - mass).logsumexp(2) - math.log(index.shape[1])
+    counts = torch.tensor([len(plan.questions[slots[0]].option_ids) for slots in plan.by_item], device=raw.device)
     absent = torch.arange(plan.n_options, device=raw.device) >= counts[:, None]
     mean = mean.masked_fill((mass <= UNREAD / 2).any(2), math.nan)  # no option at all has a finite logit
     logprobs = torch.where(absent, torch.tensor(-math.inf, device=raw.device), mean)
@@ -408,7 +407,9 @@ def constant_groups(rows: Tensor, size: int) -> Iterator[tuple[Tensor, int]]:
 def part(plan: Plan, numbers: Sequence[int]) -> Plan:
     """Some questions as a plan of its own, each an item of its own."""
     questions = tuple(replace(plan.questions[i], item=item) for item, i in enumerate(numbers))
-    return replace(plan, questions=questions, n_items=len(questions), blocks=(tuple(range(len(questions))),), digest="")
+    widest = max(len(q.option_ids) for q in questions)
+    blocks = (tuple(range(len(questions))),)
+    return replace(plan, questions=questions, n_items=len(questions), n_options=widest, blocks=blocks, digest="")
 
 
 def difference(one: OptionLogprobs, other: OptionLogprobs) -> float:

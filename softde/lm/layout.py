@@ -1,30 +1,36 @@
 """The plan of a survey: a tuple of token ids per question, and who shares which of them, computed once, without torch.
 
-A question is one item with its options in one order; its ids are those of the tokenizer's own chat template, cut where
-the soft tokens stand. What stands before the cut is the same for every candidate: its keys and values are computed once
-a run. If all questions have the same text there, soft tokens and what follows them in every question make a stem, which
-is computed once per candidate; the rest of each question grows from it. Otherwise ("late") each question has its
-own cached prefix, and soft tokens and the answer cue are all that a candidate costs.
+A question is one item in one wording with its options in one order; its ids are those of the tokenizer's own chat
+template, cut where the soft tokens stand. What stands before the cut is the same for every candidate: its keys and
+values are computed once a run. If all questions have the same text there, soft tokens and what follows them in every
+question make a stem, which is computed once per candidate; the rest of each question grows from it. Otherwise ("late")
+each question has its own cached prefix, and soft tokens and the answer cue are all that a candidate costs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from softde.lm.template import after_bos, check_placement, cut_ids, question_text, render, token_ids
 from softde.surveys import Item, Survey
+from softde.surveys.targets import only_items
 
+Asked = tuple[int, str, int]  # (item, order, phrasing) of a question
 ORDERS = {"forward": ("forward",), "reversed": ("reversed",), "both": ("forward", "reversed")}
 
 
 @dataclass(frozen=True)
 class Question:
-    """One item in one order of its options, tokenised; soft tokens stand between prefix and suffix.
+    """One item in one order of its options and one wording, tokenised; soft tokens stand between prefix and suffix.
 
     option_ids : one token id per option, in the item's own order of options, whatever order was shown.
     """
@@ -34,6 +40,7 @@ class Question:
     prefix_ids: tuple[int, ...]
     suffix_ids: tuple[int, ...]
     option_ids: tuple[int, ...]
+    phrasing: int = 0
 
     @property
     def length(self) -> int:
@@ -80,6 +87,18 @@ class Plan:
             return -1
         return common([q.suffix_ids[:-1] for q in self.questions])
 
+    @cached_property
+    def by_item(self) -> tuple[tuple[int, ...], ...]:
+        """(items, slots) numbers of each item's questions.
+
+        Those of items with fewer stand several times, all equally often: a mean over slots is one over questions.
+        """
+        numbers: list[list[int]] = [[] for _ in range(self.n_items)]
+        for i, q in enumerate(self.questions):
+            numbers[q.item].append(i)
+        slots = math.lcm(*map(len, numbers))
+        return tuple(tuple(mine * (slots // len(mine))) for mine in numbers)
+
     @property
     def stemmed(self) -> bool:
         """Do soft tokens stand in a stem that all questions of a candidate share?"""
@@ -116,22 +135,29 @@ class Plan:
         return num_virtual_tokens + self.stem + grown
 
 
-def make_plan(tokenizer: Any, survey: Survey, system: str | None, placement: str, orders: str) -> Plan:
-    """Tokenise every item in every order.
+def make_plan(
+    tokenizer: Any,
+    survey: Survey,
+    system: str | None,
+    placement: str,
+    orders: str,
+    asked: Sequence[Asked] | None = None,
+) -> Plan:
+    """Tokenise every item in every order and wording, or those questions of them that are `asked`, of every item one.
 
     Raises
     ------
     ValueError
         Unknown placement or order; a chat template that loses the user's text; an option label that is not one token.
     """
+    survey.need_texts()
     check_placement(placement)
     if orders not in ORDERS:
         raise ValueError(f"orders: expected one of {', '.join(ORDERS)}, got {orders!r}")
     system = (system or "").strip() or None
     questions = tuple(
-        _question(tokenizer, survey, i, order, system, placement)
-        for i in range(len(survey.items))
-        for order in ORDERS[orders]
+        _question(tokenizer, survey, i, order, phrasing, system, placement)
+        for i, order, phrasing in (every_question(survey, orders) if asked is None else asked)
     )
     blocks = tuple(tuple(i for i, q in enumerate(questions) if q.item in items) for items in item_blocks(survey))
     content = [placement, blocks, [[q.item, q.order, q.prefix_ids, q.suffix_ids, q.option_ids] for q in questions]]
@@ -140,16 +166,70 @@ def make_plan(tokenizer: Any, survey: Survey, system: str | None, placement: str
     return Plan(placement, questions, len(survey.items), most, system, blocks, digest)
 
 
+def every_question(survey: Survey, orders: str) -> Iterator[Asked]:
+    """(item, order, phrasing) of every question, an item's first wording in all orders before its next."""
+    for i, item in enumerate(survey.items):
+        for phrasing in range(1 + len(item.phrasings)):
+            for order in ORDERS[orders]:
+                yield i, order, phrasing
+
+
 def item_blocks(survey: Survey) -> tuple[frozenset[int], ...]:
     """Items in parts that no factor crosses, as small as that allows; items of no factor are the last part."""
+    parts = united(survey.uses)
+    rest = frozenset(range(len(survey.items))).difference(*parts)
+    return (*parts, rest) if rest else tuple(parts)
+
+
+def part_blocks(uses: NDArray[np.bool_], most: int) -> tuple[frozenset[int], ...]:
+    """Items in parts that no term crosses, at most `most`, neighbours together and of about equal size.
+
+    uses : (terms, items), which items a term needs; those that none needs are with the last.
+    """
+    parts, count = sorted(united(uses), key=min), uses.shape[1]
+    rest = frozenset(range(count)).difference(*parts)
+    blocks: list[frozenset[int]] = []
+    for part in [*parts, rest] if rest else parts:
+        if not blocks or sum(map(len, blocks)) >= len(blocks) * count / most:
+            blocks.append(part)
+        else:
+            blocks[-1] |= part
+    return tuple(blocks)
+
+
+def united(uses: NDArray[np.bool_]) -> list[frozenset[int]]:
+    """Items of terms, (terms, items), joined wherever two terms share one."""
     parts: list[frozenset[int]] = []
-    for weights in survey.weights:
-        mine = frozenset(i for i, weight in enumerate(weights.tolist()) if weight != 0)
+    for row in uses:
+        mine = frozenset(np.flatnonzero(row).tolist())
         touched = [part for part in parts if part & mine]
         if mine:
             parts = [part for part in parts if part not in touched] + [mine.union(*touched)]
-    rest = frozenset(range(len(survey.items))).difference(*parts)
-    return (*parts, rest) if rest else tuple(parts)
+    return parts
+
+
+def with_blocks(plan: Plan, items: Sequence[frozenset[int]]) -> Plan:
+    """The same questions in other blocks."""
+    blocks = tuple(tuple(i for i, q in enumerate(plan.questions) if q.item in mine) for mine in items)
+    if blocks == plan.blocks:
+        return plan
+    return replace(plan, blocks=blocks, digest=hashlib.sha256(f"{plan.digest} {blocks}".encode()).hexdigest())
+
+
+def unasked_items(
+    tokenizer: Any, survey: Survey, placement: str, orders: str, longest: int | None = None
+) -> dict[str, str]:
+    """Items that a model cannot be asked (a label that is not one token; more tokens than `longest`) → why."""
+    found: dict[str, str] = {}
+    for item in survey.items:
+        try:
+            plan = make_plan(tokenizer, only_items(survey, (item.id,)), None, placement, orders)
+        except ValueError as error:
+            found[item.id] = str(error)
+            continue
+        if longest is not None and plan.longest > longest:
+            found[item.id] = f"item {item.id!r} has {plan.longest} tokens, but the model has room for {longest}"
+    return found
 
 
 def common(sequences: Sequence[Sequence[int]]) -> int:
@@ -180,8 +260,10 @@ def _grow(rests: list[tuple[tuple[int, ...], int]], parent: int, made: int) -> I
             made += len(below)
 
 
-def _question(tokenizer: Any, survey: Survey, index: int, order: str, system: str | None, placement: str) -> Question:
-    item = survey.items[index]
+def _question(
+    tokenizer: Any, survey: Survey, index: int, order: str, phrasing: int, system: str | None, placement: str
+) -> Question:
+    item = survey.items[index].worded(phrasing)
     before, after = render(
         tokenizer, question_text(item, order, survey.instruction, survey.common_first), system, placement
     )
@@ -191,7 +273,8 @@ def _question(tokenizer: Any, survey: Survey, index: int, order: str, system: st
     ids, at = (*head, *tail, *cue), len(head)
     if placement in ("front", "after_bos"):
         at = 0 if placement == "front" else after_bos(tokenizer, ids)
-    return Question(index, order, ids[:at], ids[at:], shown_ids if order == "forward" else shown_ids[::-1])
+    options = shown_ids if order == "forward" else shown_ids[::-1]
+    return Question(index, order, ids[:at], ids[at:], options, phrasing)
 
 
 def _option_tokens(

@@ -18,12 +18,12 @@ from softde.checks import check_loaded
 from softde.lm.compat import embed
 from softde.lm.engine import Engine, OptionLogprobs, Survives
 from softde.lm.explain import Explanation, shape_of
-from softde.lm.layout import Plan, make_plan
+from softde.lm.layout import Asked, Plan, make_plan
 from softde.surveys import Survey
 
 TINY = "tiny"
 VOLATILE_CONFIG = ("_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype")
-CACHED_PLANS = 64
+CACHED_PLANS = 256  # a hundred respondents in a search have a hundred, some 100 kB each
 SAMPLED = 64  # numbers per parameter, about
 
 
@@ -46,7 +46,7 @@ class LM:
     revision: str | None = None
     group_size: int | None = None
     compiles: bool = False
-    _plans: dict[tuple[str, str | None, str, str], Plan] = field(default_factory=dict, repr=False)
+    _plans: dict[tuple[Any, ...], Plan] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         check_loaded(self.model)
@@ -107,15 +107,23 @@ class LM:
         """Runs the plans; holds cached prefixes."""
         return Engine(self.model, self.group_size, self.compiles)
 
-    def plan(self, survey: Survey, system: str | None = None, placement: str = "late", orders: str = "both") -> Plan:
-        """The survey as token ids.
+    def plan(
+        self,
+        survey: Survey,
+        system: str | None = None,
+        placement: str = "late",
+        orders: str = "both",
+        asked: Sequence[Asked] | None = None,
+    ) -> Plan:
+        """The survey as token ids: every item in every order and wording.
 
         placement : soft tokens stand at the "front" (before everything), "after_bos", in the "system" turn, at
-        "user_start" or "late" (the start or the end of the user's text).
+        "user_start" or "late" (the start or the end of the user's text). asked : (item, order, phrasing) of the
+        questions to ask, of every item one or more, instead of all; orders then says nothing.
         """
-        key = (survey.digest, system, placement, orders)
+        key = (survey.digest, system, placement, orders, None if asked is None else tuple(asked))
         if key not in self._plans:
-            plan = make_plan(self.tokenizer, survey, system, placement, orders)
+            plan = make_plan(self.tokenizer, survey, system, placement, orders, asked)
             self._fits(survey, plan)
             while len(self._plans) >= CACHED_PLANS:
                 del self._plans[next(iter(self._plans))]
