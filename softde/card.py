@@ -148,6 +148,8 @@ def facts(provenance: Mapping[str, Any]) -> str:
     before, after = provenance.get("loss_before"), provenance.get("loss_after")
     region, edition, survey_id = target.get("region"), target.get("edition"), survey.get("id")
     known = ["Made by softde."]
+    if target.get("kind"):
+        return " ".join([*known, *target_facts(provenance)])
     if region:
         known.append(f"Aligned with {region}, edition {edition}, of the survey {survey_id}.")
     if before is not None and after is not None:
@@ -156,3 +158,21 @@ def facts(provenance: Mapping[str, Any]) -> str:
         weighted = f", weighted {', '.join(f'{w:g}' for w in weights)}" if weights else ""
         known.append(f"Distance to its scores{norm}{weighted}: {before:.1f} before, {after:.1f} after.")
     return " ".join(known)
+
+
+def target_facts(provenance: Mapping[str, Any]) -> list[str]:
+    """The same for a target that is not published scores alone, with the items that were held out."""
+    from softde.surveys.targets import target_from_dict
+
+    target, survey = target_from_dict(provenance["target"]), provenance.get("survey") or {}
+    before, after = provenance.get("loss_before"), provenance.get("loss_after")
+    known = [f"Aligned with {target.region}, {target.edition}, of the survey {survey.get('id')}."]
+    if before is not None and after is not None:
+        known.append(f"Loss, {target.label()}: {before:.4f} before, {after:.4f} after.")
+    held = provenance.get("held_out") or {}
+    if held.get("loss") is not None and held.get("unprompted_loss") is not None:
+        known.append(
+            f"On {held['items']} items that were held out: {held['unprompted_loss']:.4f} before, "
+            f"{held['loss']:.4f} after."
+        )
+    return known

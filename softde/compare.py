@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softde.administer import administer
+from softde.align.beside import askable, checked_target
 from softde.checks import check_kinds
 from softde.condition import Condition, as_condition
 from softde.lm import LM
 from softde.surveys import Survey, Target, distance, nulls
 from softde.surveys.scoring import Array, Norm, by_factor
+from softde.surveys.targets import TargetLike, as_target_like, needs_factors, only_items
+from softde.surveys.targets import nulls as target_nulls
 
 if TYPE_CHECKING:
     from softde.align import Result
@@ -28,26 +31,40 @@ LOSS_NAMES = {"L1": "sum of absolute errors", "L2": "root of the sum of squared 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One condition's outcome. scores : (factors,). option_mass : probability on the options, mean over items."""
+    """One condition's outcome.
+
+    scores : (factors,), or (0,) for a target of items. option_mass : probability on the options, mean over items.
+    held_out : the loss of the items that the target holds out, None without any.
+    """
 
     condition: str
     scores: Array
     loss: float
     option_mass: float
+    held_out: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Rows of one survey, model and target. nulls : what answerers who know nothing lose, by the same loss."""
+    """Rows of one survey, model and target.
+
+    nulls, held_out_nulls : what answerers who know nothing lose, by the same loss.
+    """
 
     model: str
     survey: str
-    target: Target
+    target: Target | TargetLike
     rows: tuple[Row, ...]
     nulls: Mapping[str, float]
     norm: str = "L1"
     weights: tuple[float, ...] | None = None
     orders: str = "both"
+    held_out_nulls: Mapping[str, float] | None = None
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Factors with a column: those of published scores."""
+        return self.target.factors if isinstance(self.target, Target) else ()
 
     def records(self) -> list[dict[str, Any]]:
         """One flat dict per line of the table; its kind is "target", "condition" or "null"."""
@@ -59,16 +76,21 @@ class Comparison:
             "norm": self.norm,
             "orders": self.orders,
         }
-        blank = dict.fromkeys(self.target.factors)
+        blank = dict.fromkeys(self.factors)
+        known = self._by_factor(self.target.scores) if isinstance(self.target, Target) else blank
         lines: list[tuple[str, str, Mapping[str, float | None], float, float | None]] = [
-            ("target", "target", self._by_factor(self.target.scores), 0.0, None)
+            ("target", "target", known, 0.0, None)
         ]
         lines += [("condition", r.condition, self._by_factor(r.scores), r.loss, r.option_mass) for r in self.rows]
         lines += [("null", name, blank, loss, None) for name, loss in self.nulls.items()]
-        return [
+        records = [
             {**shared, "kind": kind, "name": name, "loss": loss, "option_mass": mass, **scores}
             for kind, name, scores, loss, mass in lines
         ]
+        if self.held_out_nulls is not None:
+            held = [0.0, *(r.held_out for r in self.rows), *self.held_out_nulls.values()]
+            return [{**record, "held_out_loss": value} for record, value in zip(records, held, strict=True)]
+        return records
 
     def to_frame(self) -> Any:
         """The records as a pandas DataFrame."""
@@ -105,10 +127,13 @@ class Comparison:
 
     def title(self) -> str:
         """What is compared with what."""
-        return f"{self.target.region}, edition {self.target.edition}: survey {self.survey}, model {self.model}"
+        edition = f"edition {self.target.edition}" if isinstance(self.target, Target) else self.target.edition
+        return f"{self.target.region}, {edition}: survey {self.survey}, model {self.model}"
 
     def legend(self) -> str:
         """How to read the numbers."""
+        if not isinstance(self.target, Target):
+            return self._target_legend(self.target) + self._mass_note()
         weighted = "" if self.weights is None else ", weighted " + ", ".join(f"{w:g}" for w in self.weights)
         constants = ", ".join(f"{c:g}" for c in dict.fromkeys(self.target.constants.values()))
         return (
@@ -116,6 +141,13 @@ class Comparison:
             f"{constants}; option mass: probability of the options among all tokens. The last {len(self.nulls)} rows: "
             "what answerers who know nothing lose, and the best that one definite answer per item can reach."
         ) + self._mass_note()
+
+    def _target_legend(self, target: TargetLike) -> str:
+        held = "; held out: the same of items that a search does not ask" if self.held_out_nulls is not None else ""
+        return (
+            f"loss: {target.label()}, over {len(target.terms)} terms, lower is better{held}; option mass: probability "
+            f"of the options among all tokens. The last {len(self.nulls)} rows: what answerers who know nothing lose."
+        )
 
     def _mass_note(self) -> str:
         """A warning where a condition keeps the model from answering with an option."""
@@ -128,27 +160,27 @@ class Comparison:
         )
 
     def _heads(self) -> list[str]:
-        return [*self.target.factors, "loss", "option mass"]
+        return [*self.factors, "loss", *(["held out"] if self.held_out_nulls is not None else []), "option mass"]
 
     def _cells(self) -> list[tuple[str, str, list[str]]]:
         """(kind, name, texts): target first, then conditions, then nulls."""
-        return [
-            (
-                record["kind"],
-                record["name"],
-                [*(_number(record[f]) for f in self.target.factors), _loss(record), _number(record["option_mass"], 2)],
-            )
-            for record in self.records()
-        ]
+        digits = 1 if isinstance(self.target, Target) else 4
+        losses = ["loss", *(["held_out_loss"] if self.held_out_nulls is not None else [])]
+
+        def texts(record: Mapping[str, Any]) -> list[str]:
+            shown = ["" if record["kind"] == "target" else _number(record[name], digits) for name in losses]
+            return [*(_number(record[f]) for f in self.factors), *shown, _number(record["option_mass"], 2)]
+
+        return [(record["kind"], record["name"], texts(record)) for record in self.records()]
 
     def _by_factor(self, scores: Array) -> dict[str, float]:
-        return dict(zip(self.target.factors, scores.tolist(), strict=True))
+        return dict(zip(self.factors, scores.tolist(), strict=True))
 
 
 def compare(
     lm: LM,
     survey: Survey,
-    target: Target,
+    target: Target | TargetLike,
     conditions: Sequence[Condition | SoftPrompt | Result] | Condition | SoftPrompt | Result,
     orders: str = "both",
     norm: Norm = "L1",
@@ -160,7 +192,8 @@ def compare(
     ----------
     conditions : a list of conditions; a soft prompt and a `Result` stand for the condition that they make.
     orders : "both", "forward" or "reversed" listing of the options, as in `administer`.
-    norm, weights : the loss, as in `align`; the nulls use the same.
+    target : published scores, or another of `softde.surveys.targets`, whose items alone are asked, held out or not.
+    norm, weights : the loss of published scores, as in `align`; the nulls use the same.
 
     Raises
     ------
@@ -168,8 +201,11 @@ def compare(
         Survey and target of different factors, no conditions, or a soft prompt of another hidden size; or another kind
         of object.
     """
-    check_kinds({"lm": (lm, LM), "survey": (survey, Survey), "target": (target, Target)})
-    floors = nulls(survey, target, norm, weights)  # first, since it refuses a wrong target, norm or weights
+    check_kinds({"lm": (lm, LM), "survey": (survey, Survey), **checked_target(target)})
+    if isinstance(target, Target):
+        floors = nulls(survey, target, norm, weights)  # first, since it refuses a wrong target, norm or weights
+    else:
+        as_target_like(target, norm, weights).check(survey)
     given: Any = conditions
     several = isinstance(given, Iterable) and not isinstance(given, str)
     asked = [as_condition(one, "conditions") for one in (given if several else [given])]
@@ -178,6 +214,8 @@ def compare(
     for condition in asked:
         if condition.prompt is not None and condition.prompt.hidden_size != lm.hidden_size:
             condition.prompt.check_model(lm)  # refuses before anything is asked
+    if not isinstance(target, Target):
+        return _compare_items(lm, survey, target, asked, orders)
     rows = []
     for name, condition in zip(unique_names(asked), asked, strict=True):
         responses = administer(survey, lm, condition, orders)
@@ -186,6 +224,28 @@ def compare(
         rows.append(Row(name, scores, loss, float(np.mean(responses.option_mass))))
     own_weights = None if weights is None else tuple(by_factor(weights, target.factors, "weights").tolist())
     return Comparison(lm.name, survey.id, target, tuple(rows), floors, norm, own_weights, orders)
+
+
+def _compare_items(lm: LM, survey: Survey, target: TargetLike, asked: Sequence[Condition], orders: str) -> Comparison:
+    """For a target that is not published scores alone: its loss, and that of held-out items."""
+    tokens = max(c.prompt.num_virtual_tokens if c.prompt is not None else 0 for c in asked)
+    target, _ = askable(lm, survey, target, orders, tokens=tokens)
+    goals = [target] if target.held_out_target is None else [target, target.held_out_target]
+    used = np.any([goal.uses(survey).any(axis=0) for goal in goals], axis=0)
+    part = only_items(survey, [item for item, there in zip(survey.item_ids, used, strict=True) if there])
+    part = survey if any(map(needs_factors, goals)) and not part.factors else part
+    rows = []
+    for name, condition in zip(unique_names(asked), asked, strict=True):
+        responses = administer(part, lm, condition, orders)
+        found = [loss_of(goal, part, responses.probabilities) for goal in goals]
+        rows.append(Row(name, np.zeros(0), found[0], float(np.mean(responses.option_mass)), *found[1:]))
+    floors = [target_nulls(goal, part) for goal in goals]
+    return Comparison(lm.name, survey.id, target, tuple(rows), floors[0], "", None, orders, *floors[1:])
+
+
+def loss_of(target: TargetLike, survey: Survey, probabilities: Array) -> float:
+    """The loss of one answerer's (items, options) probabilities."""
+    return float(target.loss(target.errors(target.values(survey, probabilities[None])))[0])
 
 
 def unique_names(conditions: Sequence[Condition]) -> list[str]:
@@ -218,10 +278,6 @@ def _blocks(widths: Sequence[int], room: int) -> list[list[int]]:
             blocks.append([])
         blocks[-1].append(i)
     return blocks
-
-
-def _loss(record: Mapping[str, Any]) -> str:
-    return "" if record["kind"] == "target" else _number(record["loss"])
 
 
 def _number(value: float | None, digits: int = 1) -> str:

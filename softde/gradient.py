@@ -23,13 +23,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from softde.checks import shown, whole
+from softde.checks import number, whole
 from softde.lm import OptionLogprobs, Plan
 from softde.lm.engine import Engine, out_of_memory
 from softde.objective import AlignmentLoss
 from softde.optim import generator_for
 from softde.optim.base import as_points
-from softde.surveys.scoring import by_factor
+from softde.surveys.targets import ScoresTarget, needs_factors
 
 Array = NDArray[np.float64]
 
@@ -109,9 +109,9 @@ class GradientSteps:
             value = getattr(self, name)
             if value is not None or name in ("steps", "starts"):
                 object.__setattr__(self, name, whole(value, name, 1))
-        check_number(self.lr, "lr, a step size above 0", lambda v: v > 0)
-        check_number(self.spread, "spread, a standard deviation of at least 0", lambda v: v >= 0)
-        check_number(self.copies, "copies, a share of the population in [0, 1]", lambda v: 0 <= v <= 1)
+        number(self.lr, "lr, a step size above 0", lambda v: v > 0)
+        number(self.spread, "spread, a standard deviation of at least 0", lambda v: v >= 0)
+        number(self.copies, "copies, a share of the population in [0, 1]", lambda v: 0 <= v <= 1)
 
     def wanted(self, population_size: int) -> int:
         """Start points to begin with."""
@@ -120,7 +120,8 @@ class GradientSteps:
     def forward_equivalents(self, loss: AlignmentLoss, points: int) -> int:
         """What a warm start from so many points costs, before it is done."""
         screening = points if points > self.starts else 0
-        return screening + self.starts * self.steps * (FORWARD + BACKWARD + cut_plan(loss, self.items).twice)
+        check_smooth(loss)
+        return screening + self.starts * self.steps * (FORWARD + BACKWARD + pieces(loss, self.items).twice)
 
     def left(self, loss: AlignmentLoss, population_size: int, budget: int) -> int:
         """Candidates that a budget leaves to the search.
@@ -237,9 +238,9 @@ class Cut(NamedTuple):
     plan: Plan
     twice: bool
 
-    def used(self, weights: Array) -> list[int]:
-        """The pieces with an item that some factor uses; weights (factors, items)."""
-        items = (weights != 0).any(axis=0)
+    def used(self, uses: NDArray[np.bool_]) -> list[int]:
+        """The pieces with an item that some term uses; uses (terms, items)."""
+        items = np.asarray(uses.any(axis=0))
         return [b for b, piece in enumerate(self.plan.blocks) if any(items[self.plan.questions[i].item] for i in piece)]
 
 
@@ -247,9 +248,10 @@ class Cut(NamedTuple):
 class Slope:
     """The differentiable loss of one point and its gradient, piece by piece.
 
-    Scores are linear in item means, so ∇loss = Σ_i (∂loss/∂m_i) ∇m_i, and the pieces of a sum need not be in memory
-    together. A block of the plan settles its factors, so ∂loss/∂m_i follows from its own answers; of L2 up to the
-    division by the loss, which comes last. Where blocks are cut it follows from a first pass without a graph.
+    ∇loss = Σ_i (∂loss/∂answer_i) ∇answer_i over the items, so the pieces of a sum need not be in memory together. Of
+    published scores answers are item means: a block of the plan settles its factors, so ∂loss/∂m_i follows from its own
+    answers; of L2 up to the division by the loss, which comes last. Where blocks are cut, and for all other targets, it
+    follows from a first pass without a graph.
 
     The engine is one of its own, with one candidate per forward and without fillers, so the search's keeps its state.
     """
@@ -262,11 +264,10 @@ class Slope:
     @classmethod
     def of(cls, loss: AlignmentLoss, items: int | None = None) -> Slope:
         """For a loss."""
-        if loss.norm not in ("L1", "L2"):
-            raise ValueError(f"Expected a norm with a gradient, L1 or L2, but got {loss.norm!r}: leave out warm_start.")
+        check_smooth(loss)
         engine = Engine(loss.lm.model, group_size=1)
-        values = torch.from_numpy(np.nan_to_num(loss.survey.option_values)).to(engine.device)
-        return cls(loss, engine, cut_plan(loss, items), values)
+        values = torch.from_numpy(np.nan_to_num(loss.asked.option_values)).to(engine.device)
+        return cls(loss, engine, pieces(loss, items), values)
 
     def __call__(self, x: Float[Tensor, " dim"]) -> tuple[float, Float[Tensor, " dim"], int]:
         """(loss, its gradient in float32, tokens); zero where the loss or the gradient is not finite."""
@@ -274,54 +275,75 @@ class Slope:
         prompts = self.loss.space.decode(x[None])
         if not prompts.requires_grad:
             raise no_gradient("the space's decode does not keep the graph")
-        means, tokens = np.full(len(self.loss.survey.items), math.nan), 0
+        found, tokens = np.full(tuple(self.values.shape), math.nan), 0
         known = None
         if self.pieces.twice:
             answer = self.engine.run(self.pieces.plan, prompts.detach())
-            known, tokens = self.means(answer).detach().cpu().numpy(), answer.ledger
+            known, tokens = self.probabilities(answer).detach().cpu().numpy(), answer.ledger
         total = torch.zeros_like(prompts)
-        for number in self.pieces.used(self.loss.survey.weights):
+        for piece in self.pieces.used(self.loss.uses):
             with explained():
-                answer, g = self.piece(number, prompts, known, means)
+                answer, g = self.piece(piece, prompts, known, found)
             total += g
             tokens += (FORWARD + BACKWARD) * answer.ledger
-        value = float(self.loss.distance(self.scores(means)))
+        goal = self.loss.goal
+        value = float(goal.loss(goal.errors(goal.values(self.loss.asked, found[None])))[0])
         (gradient,) = torch.autograd.grad(prompts, x, total)
-        if self.loss.norm == "L2" and value > 0:
+        if is_l2(goal) and value > 0:
             gradient = gradient / value
         usable = math.isfinite(value) and bool(gradient.isfinite().all())
         return value, gradient if usable else torch.zeros_like(gradient), tokens
 
-    def piece(self, number: int, prompts: Tensor, known: Array | None, means: Array) -> tuple[OptionLogprobs, Tensor]:
-        """Ask one piece, write its item means down, and go back through it."""
+    def piece(self, number: int, prompts: Tensor, known: Array | None, found: Array) -> tuple[OptionLogprobs, Tensor]:
+        """Ask one piece, write its answers down, and go back through it."""
         leaf = prompts.detach().requires_grad_()
         plan = self.pieces.plan
         order = [number, *(b for b in range(len(plan.blocks)) if b != number)]
         answer = self.engine.run(plan, leaf, grad=True, order=order, survives=nobody)
         asked = answer.asked[0].cpu()
-        mine = self.means(answer)[asked.to(self.values.device)]
+        mine = self.probabilities(answer)[asked.to(self.values.device)]
         if not mine.requires_grad:
             raise no_gradient("the model's answers do not keep the graph")
-        means[asked.numpy()] = mine.detach().cpu().numpy()
-        block = np.where(asked.numpy(), means, math.nan) if known is None else known
-        weights = torch.from_numpy(self.item_slopes(block)[asked.numpy()]).to(mine)
-        (gradient,) = torch.autograd.grad((weights * mine).sum(), leaf)
+        found[asked.numpy()] = mine.detach().cpu().numpy()
+        block = np.where(asked.numpy()[:, None], found, math.nan) if known is None else known
+        if isinstance(self.loss.goal, ScoresTarget):  # through item means, as few numbers as there are
+            mine = (mine * self.values[asked.to(self.values.device)]).sum(-1)
+            slopes = self.item_slopes(block)[asked.numpy()]
+        else:
+            slopes = self.loss.goal.slopes(self.loss.asked, block)[asked.numpy()]
+        (gradient,) = torch.autograd.grad((torch.from_numpy(slopes).to(mine) * mine).sum(), leaf)
         return answer, gradient
 
-    def means(self, answer: OptionLogprobs) -> Float[Tensor, " items"]:
-        """Expected option values of the one candidate, NaN where it was not asked."""
-        return (answer.logprobs[0].to(self.values.device).double().exp() * self.values).sum(-1)
+    def probabilities(self, answer: OptionLogprobs) -> Float[Tensor, "items options"]:
+        """Those of the one candidate, NaN where it was not asked."""
+        return answer.logprobs[0].to(self.values.device).double().exp()
 
-    def scores(self, means: Array) -> Array:
-        """(items,) → (factors,), NaN where an item is."""
-        return np.asarray(self.loss.survey.score(means, self.loss.target.constants))
+    def item_slopes(self, probabilities: Array) -> Array:
+        """∂loss/∂m_i (items,) of published scores, of L2 times the loss; factors not known have no part in it."""
+        goal: Any = self.loss.goal
+        slopes = goal.signed_slopes(goal.values(self.loss.asked, probabilities[None])[0])
+        return np.asarray(np.nan_to_num(slopes) @ self.loss.asked.weights)
 
-    def item_slopes(self, means: Array) -> Array:
-        """∂loss/∂m_i (items,), of L2 times the loss; factors that are not known have no part in it."""
-        errors = self.scores(means) - self.loss.target.scores
-        w = by_factor(1.0 if self.loss.weights is None else self.loss.weights, self.loss.survey.factors, "weights")
-        slopes = w * (np.sign(errors) if self.loss.norm == "L1" else errors)
-        return np.asarray(np.nan_to_num(slopes) @ self.loss.survey.weights)
+
+def is_l2(goal: Any) -> bool:
+    return isinstance(goal, ScoresTarget) and goal.norm == "L2"
+
+
+def check_smooth(loss: AlignmentLoss) -> None:
+    """Refuse a target without a gradient, and side effects, down which no warm start goes."""
+    if not loss.goal.smooth:
+        raise ValueError(
+            f"Expected a target with a gradient, but the loss of this {type(loss.goal).__name__} moves in steps: leave "
+            "out warm_start, or take answer='expected'."
+        )
+    if loss.asked.compiled.pairs and needs_factors(loss.goal):
+        raise ValueError("Expected factors of single items, but got some of pairs of items: leave out warm_start.")
+
+
+def pieces(loss: AlignmentLoss, items: int | None) -> Cut:
+    """What gets a graph each, and whether all answers are needed first."""
+    cut = cut_plan(loss, items)
+    return cut if loss.published else cut._replace(twice=True)
 
 
 def cut_plan(loss: AlignmentLoss, items: int | None) -> Cut:
@@ -387,10 +409,3 @@ def no_gradient(why: str) -> ValueError:
         f"Expected a model and a space through which the expected-value read-out can be differentiated, but {why}: "
         "leave out warm_start, which no search needs, or load the model without quantization."
     )
-
-
-def check_number(value: Any, what: str, fits: Any) -> None:
-    """Refuse what is no finite number, or not of the kind that is wanted."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not fits(value):
-        raise ValueError(f"Expected {what}, but got {shown(value)}.")

@@ -1,7 +1,8 @@
-"""AlignmentLoss: how far the factor scores of every candidate are from the target's."""
+"""AlignmentLoss: how far the answers of every candidate are from a target."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -14,30 +15,40 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from softde.administer import item_means, probabilities
+from softde.administer import probabilities
+from softde.checks import plain_number, put, shown
+from softde.design import Design
 from softde.lm import LM, OptionLogprobs, Plan
-from softde.readouts import Expected, Readout, check_readout
+from softde.lm.layout import part_blocks, with_blocks
+from softde.lm.neutral import NEUTRAL, Shift, neutral_plan
+from softde.readouts import Expected, Reading, Readout, check_readout
 from softde.space import PromptSpace
-from softde.surveys import Survey, Target, distance
-from softde.surveys.scoring import Norm, by_factor
+from softde.surveys import Survey, Target
+from softde.surveys.scoring import Norm
+from softde.surveys.targets import ScoresTarget, TargetLike, as_target_like, bare, items_asked, only_items
 
 Array = NDArray[np.float64]
 
 SLACK = 1e-9  # a partial loss counts as above a bound only beyond rounding, so that no sum in another order disagrees
 DRAWS = ("fixed", "fresh")
 ORDERS = ("forward", "reversed")
+ITEMS = ("first items", "other items")
 MEMORY = 0.7  # weight of the past when the order of the factors is learnt
+PARTS = 6  # in which the items of a target are asked, where its terms would make more
+NOTHING = np.zeros(0)
 
 
 class Evaluation(NamedTuple):
     """What a population scored.
 
     losses (population,), NaN for a candidate under which the model gave no finite answer; a rejected candidate has the
-    loss of the factors it was asked, which is above its bound. scores (population, factors), NaN where not asked.
+    loss of the terms it was asked, which is above its bound. scores (population, terms), NaN where not asked: factor
+    scores, or an item's error for targets of items.
     option_mass (population,), mean over the items asked. spent (population,): tokens pushed through the model's layers
     for each; tokens: their sum; filler: the same for copies that fill up groups; saved: what candidates that `Halving`
-    dropped would have cost more. answers (population, items, options): of one order of the options, see
-    `AlignmentLoss.halved`; (population, 0, 0) otherwise.
+    dropped would have cost more. answers (population, items, options): of one order of the options or of one part of
+    the items, see `AlignmentLoss.halved`; (population, 0, 0) otherwise. side_effects (population,), in bits, NaN where
+    not asked; (0,) without `SideEffects`.
     """
 
     losses: Array
@@ -48,33 +59,85 @@ class Evaluation(NamedTuple):
     tokens: int
     filler: int = 0
     saved: int = 0
+    side_effects: Array = NOTHING
+
+
+@dataclass(frozen=True)
+class SideEffects:
+    """A loss for what a prompt does to answers that have nothing to do with the survey.
+
+    The loss grows by weight times the KL divergence, in bits, of the next token under the prompt from that of the
+    unprompted model, KL(prompted ‖ unprompted) over the whole vocabulary, mean over some neutral prompts. One bit more
+    costs as much as `weight` of the target's loss.
+
+    prompts : texts of a user's turn; None takes softde's own.
+    """
+
+    weight: float
+    prompts: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        weight = plain_number(self.weight)
+        if weight is None or not 0 < weight < math.inf:
+            raise ValueError(f"side_effects: expected a weight above 0, got {shown(self.weight)}")
+        object.__setattr__(self, "weight", weight)
+        if self.prompts is not None:
+            given: Any = self.prompts
+            if isinstance(given, str) or not (given := tuple(map(str, given))) or not all(map(str.strip, given)):
+                raise ValueError(f"side_effects: expected prompts as a list of texts, got {self.prompts!r}")
+            object.__setattr__(self, "prompts", given)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return NEUTRAL if self.prompts is None else self.prompts
 
 
 @dataclass(frozen=True)
 class Halving:
-    """Successive halving for costly read-outs: all are asked with the options in one order, the better in the other.
+    """Successive halving for costly read-outs: all are asked a part of the questions, the better ones the rest.
 
-    A dropped candidate has the loss of the order it was asked, put beyond the worst loss of those that were kept. That
-    is harmless for optimisers that only compare a candidate with its parent, or go by ranks and make little of the
-    lower half: differential evolution, random search, particle swarms, CMA-ES; not for SPSA and other estimates of a
-    gradient that use the losses themselves. With keep=0.5 a quarter of the tokens is saved. A candidate that gives no
-    valid answer to an item in the first order is not asked the other, and has no loss.
+    The parts are the two orders of the options, or items: those of the first factors (or blocks of items), and the
+    others. A dropped candidate has the loss of the part it was asked, put beyond the worst loss of those that were
+    kept; of items that is the loss with the other terms at zero, which is never above the whole. That is harmless for
+    optimisers that only compare a candidate with its parent, or go by ranks and make little of the lower half:
+    differential evolution, random search, particle swarms, CMA-ES; not for SPSA and other estimates of a gradient that
+    use the losses themselves. With keep=0.5 a quarter of the tokens is saved. A candidate that gives no valid answer to
+    an item in the first part is not asked the other, and has no loss.
 
-    keep : share of the candidates of a generation that are asked the other order. first : "forward" or "reversed".
+    keep : share of the candidates of a generation that are asked the other part. by : "orders" or "items". first : the
+    order that all are asked, "forward" or "reversed". share : of the items that all are asked, as near as blocks allow.
     """
 
     keep: float = 0.5
     first: str = "forward"
+    by: str = "orders"
+    share: float = 0.5
 
     def __post_init__(self) -> None:
-        if isinstance(self.keep, bool) or not 0 < self.keep <= 1:
-            raise ValueError(f"keep: expected a share above 0, up to 1, got {self.keep!r}")
+        keep, share = plain_number(self.keep), plain_number(self.share)
+        if keep is None or not 0 < keep <= 1:
+            raise ValueError(f"keep: expected a share above 0, up to 1, got {shown(self.keep)}")
         if self.first not in ORDERS:
-            raise ValueError(f"first: expected one of {', '.join(ORDERS)}, got {self.first!r}")
+            raise ValueError(f"first: expected one of {', '.join(ORDERS)}, got {shown(self.first)}")
+        if self.by not in ("orders", "items"):
+            raise ValueError(f"by: expected 'orders' or 'items', got {shown(self.by)}")
+        if share is None or not 0 < share < 1:
+            raise ValueError(f"share: expected a share of the items between 0 and 1, got {shown(self.share)}")
+        put(self, {"keep": keep, "share": share})
 
     @property
     def second(self) -> str:
         return ORDERS[1 - ORDERS.index(self.first)]
+
+    @property
+    def stages(self) -> tuple[str, str]:
+        """The `part` of a loss that all are asked, and that of those that are kept."""
+        return (self.first, self.second) if self.by == "orders" else ITEMS
+
+    def record(self) -> dict[str, Any]:
+        """What of it decides a search."""
+        mine = {"first": self.first} if self.by == "orders" else {"by": self.by, "share": self.share}
+        return {"keep": self.keep, **mine}
 
     def kept(self, losses: Array) -> NDArray[np.int64]:
         """The better candidates, in their order; one without a loss is never among them."""
@@ -85,10 +148,40 @@ class Halving:
 
 
 @dataclass(frozen=True)
-class AlignmentLoss:
-    """Distance between the factor scores under a soft prompt and a target; call it with (population, dim).
+class PartPlan(Plan):
+    """Some items' questions of a plan, under the same numbers, so that random draws for them are the same.
 
-    norm : "L1", the sum of absolute errors (Masoud et al. 2025), or "L2". weights : one non-negative number per factor.
+    What is read for any other item is what the first question says, and means nothing.
+    """
+
+    @cached_property
+    def by_item(self) -> tuple[tuple[int, ...], ...]:
+        numbers: list[list[int]] = [[] for _ in range(self.n_items)]
+        for i, question in enumerate(self.questions):
+            numbers[question.item].append(i)
+        slots = math.lcm(*(len(mine) for mine in numbers if mine))
+        return tuple(tuple((mine or [0]) * (slots // len(mine or [0]))) for mine in numbers)
+
+
+def part_of(plan: Plan, survey: Survey, numbers: NDArray[np.int64]) -> tuple[PartPlan, Survey]:
+    """The questions of some items, and a survey in which the others have no more options than these."""
+    mine = frozenset(numbers.tolist())
+    questions = tuple(q for q in plan.questions if q.item in mine)
+    widest = max(len(q.option_ids) for q in questions)
+    digest = hashlib.sha256(f"{plan.digest} {sorted(mine)}".encode()).hexdigest()
+    blocks = (tuple(range(len(questions))),)
+    like = survey.items[int(numbers[0])]
+    items = [item if i in mine else replace(like, id=item.id) for i, item in enumerate(survey.items)]
+    return PartPlan(plan.placement, questions, plan.n_items, widest, plan.system, blocks, digest), bare(survey, items)
+
+
+@dataclass(frozen=True)
+class AlignmentLoss:
+    """How far answers under a soft prompt are from a target; call it with (population, dim).
+
+    target : published scores (`Target`), or any of `softde.surveys.targets`: only the items that it uses are asked.
+    norm : of published scores, "L1", the sum of absolute errors (Masoud et al. 2025), or "L2". weights : one
+        non-negative number per factor. Other targets have their own.
     orders : "both" averages over the options listed forward and reversed.
     readout : what counts as an answer: `Expected()` (None means it too), `Argmax()`, `Sampled()`, `SequenceLogprob()`,
         `Generated()`, or anything with their `read`. An item to which a candidate gives no valid answer makes its loss
@@ -96,13 +189,14 @@ class AlignmentLoss:
     draws : of a read-out that draws. All candidates of a population are always read with the same draws; "fixed" uses
         the same ones in every generation, so that a loss is a function of the candidate alone, and "fresh" others in
         each, so that nobody stays ahead by luck with one set of draws.
-    halving : how a search asks only the better candidates everything, for read-outs other than `Expected` and orders
-        "both". A call scores all in full; the search calls for one order at a time.
+    halving : how a search asks only the better candidates everything, for read-outs other than `Expected`; by orders
+        it needs orders "both". A call scores all in full; the search calls for one part at a time.
+    side_effects : what is added for answers that change beside the survey.
     """
 
     lm: LM
     survey: Survey
-    target: Target
+    target: Target | TargetLike
     space: PromptSpace
     orders: str = "both"
     norm: Norm = "L1"
@@ -110,35 +204,55 @@ class AlignmentLoss:
     readout: Readout | None = None
     draws: str = "fixed"
     halving: Halving | None = None
+    side_effects: SideEffects | None = None
 
     def __post_init__(self) -> None:
-        if self.halving is not None and (self.exact or self.orders != "both"):
+        if self.halving is not None and (self.exact or (self.halving.by == "orders" and self.orders != "both")):
             raise ValueError(
                 "halving: expected a read-out other than Expected (for which early rejection saves more) and "
-                f"orders='both', got {type(self.readout or Expected()).__name__} and {self.orders!r}; leave halving out"
+                f"orders='both' or Halving(by='items'), got {type(self.readout or Expected()).__name__} and "
+                f"{self.orders!r}; leave halving out"
             )
+        if self.halving is not None and self.side_effects is not None:
+            raise ValueError("side_effects: they are asked of all candidates, so leave halving out")
         if self.readout is not None:
             check_readout(self.readout)
         if self.draws not in DRAWS:
             raise ValueError(f"draws: expected one of {', '.join(DRAWS)}, got {self.draws!r}")
-        if tuple(self.target.factors) != tuple(self.survey.factors):
-            raise ValueError(
-                f"target: expected the factors of survey {self.survey.id!r}, {', '.join(self.survey.factors)}, got "
-                f"{', '.join(self.target.factors)}; take the target from this survey"
-            )
+        self.goal.check(self.survey)  # an unknown norm and wrong weights are refused on the way
         hidden = self.space.centre.shape[1]
         if hidden != self.lm.hidden_size:
             raise ValueError(
                 f"space: expected the model's hidden size {self.lm.hidden_size}, got {hidden}; build it from this model"
             )
-        self.distance(np.zeros((1, len(self.survey.factors))))  # refuses an unknown norm or wrong weights
+
+    @cached_property
+    def goal(self) -> TargetLike:
+        """The target with its norm."""
+        goal: TargetLike = as_target_like(self.target, self.norm, self.weights)
+        return goal
+
+    @cached_property
+    def published(self) -> bool:
+        """Is the target factor scores alone?"""
+        return isinstance(self.goal, ScoresTarget)
+
+    @cached_property
+    def asked(self) -> Survey:
+        """What is asked: the survey, or the items of it that the target uses."""
+        return self.survey if self.published else items_asked(self.goal, self.survey)
 
     @cached_property
     def plan(self) -> Plan:
         """The questions as token ids; raises for a model that cannot be asked them."""
-        plan = self.lm.plan(self.survey, placement=self.space.placement, orders=self.orders)
+        plan = self.lm.plan(self.asked, placement=self.space.placement, orders=self.orders)
         self.lm.engine.check_room(plan, self.space.num_virtual_tokens)
-        return plan
+        return plan if self.published else with_blocks(plan, part_blocks(self.uses, PARTS))
+
+    @cached_property
+    def uses(self) -> NDArray[np.bool_]:
+        """(terms, items asked): which items a term needs."""
+        return self.goal.uses(self.asked)
 
     def __call__(
         self,
@@ -155,13 +269,23 @@ class AlignmentLoss:
         factor, and its loss comes back as a number above the bound. Every other loss is the same, bit by bit, as
         without a bound. order : the factors in the order in which they are asked; see `order`. Read-outs other than
         `Expected` need neither: they ask everything. draw : which of its sets of draws a read-out uses; see `draw_of`.
-        part : "forward" or "reversed" asks one order of the options alone, for `halved`.
+        part : one of the halving's `stages` asks one order of the options or one part of the items alone, for `halved`;
+        of items the loss is that with the terms that are not settled at zero, and their scores are NaN.
         """
         limit = None if bound is None else self._limit(bound, len(x))
         blocks = None if order is None else self.block_order(order)
         prompts = self.space.decode(x)
+        found = self._answered(prompts, plain, limit, blocks, draw, part)
+        return found if self.side_effects is None else self._with_side_effects(found, prompts, plain, limit)
+
+    def _answered(
+        self, prompts: Tensor, plain: bool, limit: Array | None, blocks: list[int] | None, draw: int, part: str | None
+    ) -> Evaluation:
+        """What the answers to the survey score."""
         if not self.exact:
-            return self._read(self.plan if part is None else self._plan(part), prompts, plain, draw, part is not None)
+            if part is None:
+                return self._read(self.plan, prompts, plain, draw)
+            return self._part(prompts, plain, draw, part)
         if limit is None or self.stages == 1:
             return self.evaluate(self.lm.option_logprobs(self.plan, prompts, plain, blocks, None))
         stages: list[OptionLogprobs] = []
@@ -170,34 +294,53 @@ class AlignmentLoss:
             if stages and answer.asked.sum() <= stages[-1].asked.sum():
                 stages.clear()  # the engine began again, with smaller groups
             stages.append(answer)
-            losses = self.evaluate(answer).losses
-            return torch.from_numpy(losses <= limit + SLACK * np.abs(limit))  # NaN does not survive either
+            return torch.from_numpy(self._within(self.evaluate(answer).losses, limit))  # NaN does not survive either
 
         answer = self.lm.option_logprobs(self.plan, prompts, plain, blocks, survives)
         return self.evaluate(answer)._replace(spent=spent_by(stages, answer))
 
     def unprompted(self, plain: bool = False, draw: int = 0) -> Evaluation:
-        """The model without a soft prompt, as a population of one."""
-        plan = self.lm.plan(self.survey, orders=self.orders)  # a placement may add an empty system turn
+        """The model without a soft prompt, as a population of one; it has no side effects."""
+        plan = self.lm.plan(self.asked, orders=self.orders)  # a placement may add an empty system turn
         if not self.exact:
-            return self._read(plan, None, plain, draw)
-        return self.evaluate(self.lm.option_logprobs(plan, None, plain))
+            found = self._read(plan, None, plain, draw)
+        else:
+            found = self.evaluate(self.lm.option_logprobs(plan, None, plain))
+        return found if self.side_effects is None else found._replace(side_effects=np.zeros(1))
 
     def evaluate(self, answer: OptionLogprobs) -> Evaluation:
-        """Option log-probabilities → item means → factor scores → loss."""
+        """Option log-probabilities → factor scores or item errors → loss."""
         asked = answer.asked.cpu().numpy()
-        means = item_means(self.survey, probabilities(answer.logprobs))
-        scores = self._scores(means)
-        known = ~(~asked @ (self.survey.weights != 0).T)
-        losses = self.distance(np.where(known, scores, self.target.scores))
+        values = self.goal.values(self.asked, probabilities(answer.logprobs))
+        known = ~(~asked @ self.uses.T)
+        losses = self.goal.loss(np.where(known, self.goal.errors(values), 0.0))
         mass = np.where(asked, answer.option_mass.double().cpu().numpy(), 0.0).sum(axis=1) / asked.sum(axis=1)
         spent, none = shares(answer.ledger, len(asked)), np.zeros((len(asked), 0, 0))
-        return Evaluation(losses, scores, mass, spent, none, answer.ledger, answer.filler)
+        return Evaluation(losses, values, mass, spent, none, answer.ledger, answer.filler)
 
-    def _scores(self, means: Array) -> Array:
-        """(population, items) → (population, factors)."""
-        # One candidate at a time: the last bits of a matrix product depend on its number of rows.
-        return np.stack([self.survey.score(row, self.target.constants) for row in means])
+    @cached_property
+    def shift(self) -> Shift:
+        """How far a prompt moves the next token after neutral texts."""
+        assert self.side_effects is not None
+        return Shift(self.lm, neutral_plan(self.lm, self.side_effects.texts, self.space.placement))
+
+    def _with_side_effects(self, found: Evaluation, prompts: Tensor, plain: bool, limit: Array | None) -> Evaluation:
+        """The same with side effects; candidates that are above their limit without them are not asked."""
+        assert self.side_effects is not None
+        asked = np.isfinite(found.losses) if limit is None else self._within(found.losses, limit)
+        rows = np.flatnonzero(asked)
+        bits, losses, spent = np.full(len(found.losses), np.nan), found.losses.copy(), found.spent.copy()
+        if not len(rows):
+            return found._replace(side_effects=bits)
+        bits[rows], tokens = self.shift(prompts[torch.from_numpy(rows).to(prompts.device)], plain)
+        losses[rows] += self.side_effects.weight * bits[rows]
+        spent[rows] += shares(tokens, len(rows))
+        return found._replace(losses=losses, spent=spent, tokens=found.tokens + tokens, side_effects=bits)
+
+    @staticmethod
+    def _within(losses: Array, limit: Array) -> NDArray[np.bool_]:
+        """Is a loss not above its limit, beyond rounding? NaN is."""
+        return np.asarray(losses <= limit + SLACK * np.abs(limit))
 
     def _limit(self, bound: Any, population: int) -> Array:
         given = torch.as_tensor(bound, dtype=torch.float64).cpu()
@@ -224,41 +367,103 @@ class AlignmentLoss:
         """The `draw` of a generation of a search."""
         return generation if self.noisy and self.draws == "fresh" else 0
 
-    def _read(
-        self, plan: Plan, prompts: Tensor | None, plain: bool, draw: int, with_answers: bool = False
-    ) -> Evaluation:
+    def _reading(self, plan: Plan, survey: Survey, prompts: Tensor | None, plain: bool, draw: int) -> Reading:
         readout: Any = self.readout
         if self.noisy:
             readout = replace(readout, seed=readout.seed + draw)
-        reading = readout.read(self.lm, plan, self.survey, prompts, plain=plain)
-        answers = np.zeros((len(reading.probabilities), 0, 0))
-        if with_answers:
-            answers = reading.probabilities
-            if reading.answers is not None:  # as counts: some are more than others where not all are valid
-                valid = (reading.answers >= 0).sum(axis=1)[..., None]
-                answers = np.where(valid, np.rint(answers * valid), 0.0)
+        reading: Reading = readout.read(self.lm, plan, survey, prompts, plain=plain)
+        return reading
+
+    def _read(self, plan: Plan, prompts: Tensor | None, plain: bool, draw: int) -> Evaluation:
+        reading = self._reading(plan, self.asked, prompts, plain, draw)
+        mass = np.asarray(reading.option_mass, dtype=np.float64).mean(axis=1)
+        none = np.zeros((len(mass), 0, 0))
+        return self._evaluated(reading.probabilities, mass, shares(reading.tokens, len(mass)), none)
+
+    def _evaluated(
+        self, probabilities: Array, mass: Array, spent: Array, answers: Array, asked: NDArray[np.bool_] | None = None
+    ) -> Evaluation:
+        values = self.goal.values(self.asked, probabilities)
+        errors = self.goal.errors(values)
+        if asked is not None:
+            errors = np.where(~(~asked @ self.uses.T), errors, 0.0)
+        return Evaluation(self.goal.loss(errors), values, mass, spent, answers, int(spent.sum()))
+
+    # -- halving
+
+    @cached_property
+    def parts_of_halving(self) -> tuple[NDArray[np.int64], ...]:
+        """Numbers of the items in both parts, cut where two blocks of the plan meet; () unless halving is by items."""
+        if self.halving is None or self.halving.by != "items":
+            return ()
+        blocks = [sorted({self.plan.questions[i].item for i in block}) for block in self.plan.blocks]
+        if len(blocks) < 2:
+            raise ValueError(
+                "halving: expected items that can be asked in two parts, but every factor shares items with another; "
+                "use Halving(by='orders')"
+            )
+        before = np.cumsum([len(block) for block in blocks])[:-1] / self.plan.n_items
+        cut = 1 + int(np.argmin(np.abs(before - self.halving.share)))
+        return tuple(np.sort(np.concatenate(some)) for some in (blocks[:cut], blocks[cut:]))
+
+    @cached_property
+    def _halves(self) -> tuple[tuple[Plan, Survey, NDArray[np.int64]], ...]:
+        """Both parts of the items: their questions, a survey for these, and where the items are in what is read."""
+        if not isinstance(self.readout, Design):
+            return tuple((*part_of(self.plan, self.asked, numbers), numbers) for numbers in self.parts_of_halving)
+        parts = []  # respondents are asked whatever is in the survey, and draw by an item's id
+        for numbers in self.parts_of_halving:
+            survey = only_items(self.asked, [self.asked.item_ids[i] for i in numbers])
+            parts.append((self._plan(survey, self.orders), survey, np.arange(len(numbers))))
+        return tuple(parts)
+
+    def _plan(self, survey: Survey, orders: str) -> Plan:
+        return self.lm.plan(survey, placement=self.space.placement, orders=orders)
+
+    def _part(self, prompts: Tensor, plain: bool, draw: int, part: str) -> Evaluation:
+        """What candidates answer in one order of the options, or to one part of the items."""
+        if part in ITEMS:
+            return self._some(prompts, plain, draw, ITEMS.index(part))
+        reading = self._reading(self._plan(self.asked, part), self.asked, prompts, plain, draw)
+        answers = reading.probabilities
+        if reading.answers is not None:  # as counts: some are more than others where not all are valid
+            valid = (reading.answers >= 0).sum(axis=1)[..., None]
+            answers = np.where(valid, np.rint(answers * valid), 0.0)
         mass = np.asarray(reading.option_mass, dtype=np.float64).mean(axis=1)
         return self._evaluated(reading.probabilities, mass, shares(reading.tokens, len(mass)), answers)
 
-    def _evaluated(self, probabilities: Array, mass: Array, spent: Array, answers: Array) -> Evaluation:
-        scores = self._scores(item_means(self.survey, probabilities))
-        return Evaluation(self.distance(scores), scores, mass, spent, answers, int(spent.sum()))
+    def _some(self, prompts: Tensor, plain: bool, draw: int, number: int) -> Evaluation:
+        """What candidates answer to the items of one part; the others are NaN."""
+        numbers, (plan, survey, places) = self.parts_of_halving[number], self._halves[number]
+        reading = self._reading(plan, survey, prompts, plain, draw)
+        read = reading.probabilities[:, places]
+        answers = np.full((len(read), self.plan.n_items, self.plan.n_options), np.nan)
+        answers[:, numbers] = 0.0
+        answers[:, numbers, : read.shape[2]] = read
+        mass = np.asarray(reading.option_mass, dtype=np.float64)[:, places].mean(axis=1)
+        asked = np.isin(np.arange(self.plan.n_items), numbers)
+        return self._evaluated(answers, mass, shares(reading.tokens, len(mass)), answers, asked)
 
-    def _plan(self, orders: str) -> Plan:
-        return self.lm.plan(self.survey, placement=self.space.placement, orders=orders)
+    def _together(self, first: Array, second: Array) -> tuple[Array, Array]:
+        """Answers to both parts, and probabilities from them."""
+        if self.parts_of_halving:
+            both = np.where(np.isin(np.arange(first.shape[1]), self.parts_of_halving[1])[:, None], second, first)
+            return both, both
+        answers = first + second
+        with np.errstate(invalid="ignore"):  # no valid answer: 0 / 0 is the NaN that says so
+            return answers, answers / np.rint(answers.sum(axis=-1, keepdims=True))
 
     def halved(self, first: Evaluation, rows: NDArray[np.int64], second: Evaluation | None) -> Evaluation:
-        """One evaluation of a population in the first order of the options, and some of its rows in the second.
+        """One evaluation of a population that was asked the first part, and some of its rows that were asked the other.
 
-        Answers of both orders count alike, probabilities or single valid answers. The losses of all other rows are put
-        beyond those of `rows`, in the same order.
+        Answers in both orders of the options count alike, probabilities or single valid answers. The losses of all
+        other rows are put beyond those of `rows`, in the same order.
         """
         if second is None:
             return first._replace(answers=first.answers[:, :0, :0])
-        answers = first.answers[rows] + second.answers
-        with np.errstate(invalid="ignore"):  # no valid answer: 0 / 0 is the NaN that says so
-            both = answers / np.rint(answers.sum(axis=-1, keepdims=True))
-        mass = (first.option_mass[rows] + second.option_mass) / 2
+        answers, both = self._together(first.answers[rows], second.answers)
+        one, other = [len(numbers) for numbers in self.parts_of_halving] or (1, 1)
+        mass = (one * first.option_mass[rows] + other * second.option_mass) / (one + other)
         kept = self._evaluated(both, mass, first.spent[rows] + second.spent, answers)
         worst = kept.losses[np.isfinite(kept.losses)].max(initial=0.0)
         losses = np.nextafter(first.losses + worst, np.inf)
@@ -269,46 +474,71 @@ class AlignmentLoss:
         tokens, filler = first.tokens + second.tokens, first.filler + second.filler
         return Evaluation(losses, scores, option_mass, spent, first.answers[:, :0, :0], tokens, filler, saved)
 
-    # -- early rejection: one factor after the other, in the order that rejects soonest
+    # -- early rejection: one part after the other, in the order that rejects soonest
 
     @property
     def stages(self) -> int:
-        """In how many parts the survey is asked; after each, some factors are settled or none is left."""
+        """In how many blocks the survey is asked; after each, some terms are settled or none is left."""
         return len(self.plan.blocks)
 
-    def order(self, trajectory: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-        """The factors, those that cost candidates most in the generations so far first.
+    @cached_property
+    def parts(self) -> Mapping[str, NDArray[np.int64]]:
+        """Names of what a log shows and an order names → numbers of its terms: every factor, or blocks of items."""
+        if self.published:
+            return {factor: np.array([i]) for i, factor in enumerate(self.goal.terms)}
+        blocks = np.array([self._block(row) for row in self.uses])
+        parts = [np.flatnonzero(blocks == b) for b in range(len(self.plan.blocks))]
+        return {self._named(terms): terms for terms in parts if len(terms)}
 
-        trajectory : lines of a run's log, with the mean absolute error of every factor as ``error_FACTOR``.
+    def _named(self, terms: NDArray[np.int64]) -> str:
+        first, last = self.goal.terms[terms[0]], self.goal.terms[terms[-1]]
+        return first if first == last else f"{first}..{last}"
+
+    def measured(self, evaluation: Evaluation) -> tuple[Array, Array]:
+        """What a log says of each part, (population, parts) twice, NaN where not asked: values and errors.
+
+        Of published scores the score and its absolute error; of other targets twice what the part adds to the loss, or
+        to the sum under its root.
         """
-        cost = dict.fromkeys(self.survey.factors, 0.0)
-        weights = by_factor(1.0 if self.weights is None else self.weights, self.survey.factors, "weights")
+        errors = self.goal.errors(evaluation.scores)
+        if self.published:
+            return evaluation.scores, errors
+        costs = self.goal.costs(errors)
+        added = np.stack([costs[:, terms].sum(axis=1) for terms in self.parts.values()], axis=1)
+        return added, added
+
+    def order(self, trajectory: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        """The parts, those that cost candidates most in the generations so far first.
+
+        trajectory : lines of a run's log, with the mean error of every part as ``error_PART``.
+        """
+        cost = dict.fromkeys(self.parts, 0.0)
         for line in trajectory:
-            for factor, weight in zip(cost, weights.tolist(), strict=True):
-                error = line.get(f"error_{factor}")
+            errors = [line.get(f"error_{part}") for part in cost]
+            known = np.array([[0.0 if error is None else error for error in errors]])
+            shares = (self.goal.costs(known) if self.published else known)[0].tolist()
+            for part, error, share in zip(cost, errors, shares, strict=True):
                 if error is not None:
-                    share = weight * (error if self.norm == "L1" else error**2)
-                    cost[factor] = MEMORY * cost[factor] + (1 - MEMORY) * share
-        return tuple(sorted(cost, key=lambda factor: -cost[factor]))
+                    cost[part] = MEMORY * cost[part] + (1 - MEMORY) * share
+        return tuple(sorted(cost, key=lambda part: -cost[part]))
 
     def block_order(self, order: Sequence[str]) -> list[int]:
-        """The plan's blocks in the order of the factors they settle."""
-        if sorted(order) != sorted(self.survey.factors):
-            raise ValueError(f"order: expected each of {', '.join(self.survey.factors)} once, got {list(order)}")
-        used = [f for f in order if self.survey.weights[self.survey.factors.index(f)].any()]
-        blocks = dict.fromkeys(self._block(factor) for factor in used)
+        """The plan's blocks in the order of the parts they settle."""
+        if sorted(order) != sorted(self.parts):
+            raise ValueError(f"order: expected each of {', '.join(self.parts)} once, got {list(order)}")
+        rows = [self.uses[self.parts[part][0]] for part in order]
+        blocks = dict.fromkeys(self._block(row) for row in rows if row.any())
         return [*blocks, *(b for b in range(len(self.plan.blocks)) if b not in blocks)]
 
-    def _block(self, factor: str) -> int:
-        """The block whose items a factor uses."""
-        used = self.survey.weights[self.survey.factors.index(factor)] != 0
+    def _block(self, used: NDArray[np.bool_]) -> int:
+        """The block with the items (items,) that a term uses."""
         return next(
             b for b, block in enumerate(self.plan.blocks) if any(used[self.plan.questions[i].item] for i in block)
         )
 
     def distance(self, scores: Array) -> Array:
-        """(..., factors) → (...,)."""
-        return np.asarray(distance(scores, self.target, self.norm, self.weights))
+        """(..., terms) → (...,)."""
+        return self.goal.loss(self.goal.errors(scores))
 
 
 def is_noisy(readout: Any) -> bool:

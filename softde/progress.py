@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 SHOWN = 5  # seeds whose best losses are shown
+FINE = 2.0  # below it a loss has four digits
 INTERVAL = 5.0  # seconds between lines where the terminal cannot rewrite one
 
 
@@ -79,7 +80,7 @@ def printer() -> Callable[[Progress], None]:
 
 
 def number(value: float | None) -> str:
-    return f"{value:6.1f}" if value is not None else "   n/a"
+    return "   n/a" if value is None else f"{value:6.1f}" if value >= FINE else f"{value:6.4f}"
 
 
 def clock(seconds: float) -> str:

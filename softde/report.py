@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 WIDTH = 100  # columns of plain text
+FINE = 2.0  # below it a loss is shown with four digits
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -21,18 +22,37 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
 
 
 def summary(record: Mapping[str, Any]) -> str:
-    """A run's `Result.record()` in two lines: what was won and what it cost."""
+    """A run's `Result.record()` in a few lines: what was won, on held-out items too, and what it cost."""
     return (
         f"loss {loss(record['unprompted_loss'])} unprompted, {loss(record['plain_loss'])} with the soft prompt "
         f"({loss(record['loss'])} as the search scored it)\n"
+        f"{beside(record)}"
         f"{record['evaluations']:,} candidates in {record['generations']:,} generations, "
         f"{record['forward_tokens']:,} tokens, {duration(record['wall_seconds'])}; stopped: {record['stop_reason']}"
     )
 
 
 def loss(value: float | None) -> str:
-    """A loss, or n/a where the model's answers were not numbers."""
-    return "n/a" if value is None else f"{value:.1f}"
+    """A loss, or n/a where the model's answers were not numbers; more digits where they are not score points."""
+    return "n/a" if value is None else f"{value:.1f}" if value >= FINE else f"{value:.4f}"
+
+
+def beside(record: Mapping[str, Any]) -> str:
+    """Lines on what not every run has: held-out items, side effects, what moved that should not."""
+    lines = []
+    if held := record.get("held_out"):
+        lines.append(
+            f"{held['items']} held-out items: loss {loss(held['unprompted_loss'])} unprompted, {loss(held['loss'])} "
+            "with the soft prompt"
+        )
+    if (bits := record.get("side_effects")) is not None:
+        lines.append(f"side effects: {bits:.3f} bits on neutral texts")
+    moved = record.get("selectivity") or {}
+    if moved.get("ratio") is not None:
+        lines.append(f"answers to other items moved {moved['ratio']:.2f} times as far as those to the target's")
+    if left := record.get("left_out"):
+        lines.append(f"left out, since this model cannot be asked them: {', '.join(left)}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from softde.lm import LM
 from softde.prompt import SoftPrompt
 from softde.surveys import Survey
+from softde.surveys.targets import bare
 
 TOLERANCE = 1e-3  # float32: another machine, version or path of the engine
 HALF_TOLERANCE = 0.25  # bfloat16 and float16: batch shapes alone move a log-probability by 0.1
@@ -39,19 +40,22 @@ class Verification:
         return f"not verified: {asked} (item {self.item!r}; allowed: {self.tolerance:g}); {self.advice}"
 
 
-def make_verification(lm: LM, survey: Survey, prompt: SoftPrompt, items: int = 3) -> dict[str, Any]:
+def make_verification(
+    lm: LM, survey: Survey, prompt: SoftPrompt, items: int = 3, among: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Option log-probabilities of some items under the prompt, for `prompt.with_provenance({"verification": …})`.
 
-    The items are spread over the survey; both option orders are averaged, one forward per question, no system text.
-    Options that an item does not have are None.
+    The items are spread over the survey, or over those named in `among`; both option orders are averaged, one forward
+    per question, no system text. Options that an item does not have are None.
 
     Raises
     ------
     ValueError
         A prompt for another hidden size, or one under which the model's answers are not numbers.
     """
-    chosen = np.linspace(0, len(survey.items) - 1, min(items, len(survey.items))).round().astype(int)
-    ids = [survey.item_ids[i] for i in chosen]
+    names = survey.item_ids if among is None else tuple(among)
+    chosen = np.linspace(0, len(names) - 1, min(items, len(names))).round().astype(int)
+    ids = [names[i] for i in chosen]
     logprobs = _logprobs(lm, survey, prompt, ids)
     return {
         "items": ids,
@@ -111,8 +115,7 @@ def _known_items(record: Mapping[str, Any], survey: Survey) -> list[str]:
 
 def _logprobs(lm: LM, survey: Survey, prompt: SoftPrompt, ids: Sequence[str]) -> np.ndarray:
     """(items, options) float64, one forward per question; −inf where an item has fewer options."""
-    items = tuple(survey.items[survey.item_ids.index(i)] for i in ids)
-    part = replace(survey, items=items, factor_models=(), variants={}, published=())
+    part = bare(survey, [survey.items[survey.item_ids.index(i)] for i in ids])
     plan = lm.plan(part, placement=prompt.placement, orders="both")
     logprobs = lm.option_logprobs(plan, prompt.embeddings[None], plain=True).logprobs[0].double().cpu().numpy()
     if np.isnan(logprobs).any():

@@ -21,7 +21,8 @@ import yaml
 
 from softde import align
 from softde.administer import administer
-from softde.align import AUTO, BUDGET, Result, line
+from softde.align import AUTO, BUDGET, Result
+from softde.align.record import line
 from softde.lm import LM, OptionLogprobs
 from softde.objective import AlignmentLoss, Evaluation
 from softde.optim import DE, SHADE, Info, Screen, choose, generator_for, named
@@ -455,8 +456,9 @@ def test_how_far_beyond_its_bound_a_candidate_is_changes_nothing(
         assert [step[name] for step in early.trajectory] == [step[name] for step in whole.trajectory], name
 
 
-def test_a_line_describes_the_best_that_was_asked_everything(ireland: Target) -> None:
+def test_a_line_describes_the_best_that_was_asked_everything(llama: LM, mini: Survey, ireland: Target) -> None:
     target = replace(ireland, scores=np.array([3.0, 3.0]))
+    loss = AlignmentLoss(llama, mini, target, PromptSpace.random(llama, 2))
     info = Info(1, 3, 5.0, 6.0, 7.0, 1, 0, 0.5, (9.0, 6.0, 5.0))
     nan = math.nan
     scores = np.array([[1.0, 2.0], [nan, 3.0], [4.0, 5.0]])
@@ -464,7 +466,7 @@ def test_a_line_describes_the_best_that_was_asked_everything(ireland: Target) ->
     def described(losses: list[float], scores: Any = scores) -> list[Any]:
         values = {"losses": np.array(losses), "scores": scores, "option_mass": np.array([0.5, nan, 0.7]), "tokens": 9}
         evaluation = Evaluation(**{name: values.get(name, np.zeros(3)) for name in Evaluation._fields})
-        found = line(info, evaluation, target, 4)
+        found = line(info, evaluation, loss, 4)
         assert (found["tokens"], found["group_size"], found["option_mass"]) == (9, 4, pytest.approx(0.6))
         if scores[0, 0] == 1.0:  # |1 - 3|, |4 - 3| and |2 - 3|, |3 - 3|, |5 - 3|
             assert (found["error_BOS"], found["error_CAL"]) == (1.5, 1.0)

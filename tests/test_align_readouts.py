@@ -16,8 +16,9 @@ import yaml
 
 from softde import Argmax, Expected, Generated, Sampled, SequenceLogprob, align
 from softde.administer import administer
-from softde.align import FRESH, READINGS, Result
+from softde.align import FRESH, READINGS, Result, kind_of_readout
 from softde.condition import Condition
+from softde.design import Design
 from softde.lm import LM, Plan
 from softde.objective import AlignmentLoss
 from softde.optim import DE, generator_for
@@ -41,6 +42,25 @@ def space(llama: LM) -> PromptSpace:
 @pytest.fixture
 def scorer(llama: LM, mini: Survey, ireland: Target, space: PromptSpace) -> Callable[..., AlignmentLoss]:
     return lambda readout, **more: AlignmentLoss(llama, mini, ireland, space, readout=readout, **more)
+
+
+@pytest.mark.parametrize(
+    ("readout", "fixed", "fresh"),
+    [
+        (None, "smooth", "smooth"),
+        (Expected(), "smooth", "smooth"),
+        (SequenceLogprob(), "smooth", "smooth"),
+        (Argmax(), "coarse", "coarse"),
+        (Sampled(3), "coarse", "noisy"),
+        (Design(50), "coarse", "noisy"),
+        (Design(50, answers="expected"), "smooth", "noisy"),  # expected values, of other people each time
+        (Design(), "smooth", "smooth"),
+        (Design(None, answers="sampled"), "smooth", "smooth"),  # type: ignore[arg-type]
+    ],
+    ids=str,
+)
+def test_what_kind_of_loss_a_readout_makes(readout: Readout | None, fixed: str, fresh: str) -> None:
+    assert kind_of_readout(readout, "fixed") == fixed and kind_of_readout(readout, "fresh") == fresh
 
 
 # ---- the loss ------------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(sys.modules["softde.align"], "time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr(sys.modules["softde.align.session"], "time", SimpleNamespace(perf_counter=lambda: self.now))
 
     def tick(self, _: Progress) -> None:
         self.now += 10
@@ -140,7 +140,7 @@ def test_all_ranks_go_by_the_clock_of_the_first(go: Callable[..., Result], monke
     monkeypatch.setattr(Ranks, "first", False)
     monkeypatch.setattr(Ranks, "from_first", lambda self, work, interruptible=True: next(heard))
     ahead = SimpleNamespace(perf_counter=iter(range(10**6, 10**9, 10**5)).__next__)
-    monkeypatch.setattr(sys.modules["softde.align"], "time", ahead)
+    monkeypatch.setattr(sys.modules["softde.align.session"], "time", ahead)
     found = go(max_seconds=35)
     assert (found.stop_reason, len(found.trajectory), found.wall_seconds) == (StopReason.TIME, 4, 40)
 
@@ -183,6 +183,10 @@ def test_bad_stops(go: Callable[..., Result], tmp_path: Path) -> None:
         "max_tokens: expected a whole number of at least 1, got 1.5": {"max_tokens": 1.5},
         "max_seconds: expected a positive number of seconds, got 0": {"max_seconds": 0},
         "target_loss: expected a finite number, got inf": {"target_loss": math.inf},
+        "max_seconds: expected a positive number of seconds, got 'x'": {"max_seconds": "x"},
+        "target_loss: expected a finite number, got 'x'": {"target_loss": "x"},
+        "min_improvement: expected a finite number from 0 up, got 'x'": {"min_improvement": "x"},
+        "min_improvement: expected a finite number from 0 up, got None": {"min_improvement": None},
     }
     for message, change in cases.items():
         with pytest.raises(ValueError, match=message):

@@ -13,13 +13,13 @@ from softde.checks import HOW, check_kinds, check_loaded, whole
 from softde.condition import Condition
 from softde.gradient import GradientSteps
 from softde.lm import LM
-from softde.objective import Halving
+from softde.objective import Halving, SideEffects
 from softde.optim import DE, Optimizer
 from softde.prompt import SoftPrompt
 from softde.space import PromptSpace
 from softde.surveys import Survey, Target
 
-KINDS = (LM, Survey, Target, PromptSpace, Optimizer, SoftPrompt, Condition, Halving, GradientSteps)
+KINDS = (LM, Survey, Target, PromptSpace, Optimizer, SoftPrompt, Condition, Halving, GradientSteps, SideEffects)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -105,7 +105,7 @@ def test_each_rank_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_workers_and_torchrun_are_one_too_many(
     llama: LM, mini: Survey, ireland: Target, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sys.modules["softde.align"], "ranks", lambda: Ranks(1, 2))
+    monkeypatch.setattr(sys.modules["softde.align.session"], "ranks", lambda: Ranks(1, 2))
     with pytest.raises(ValueError, match="workers: got RayWorkers in one of 2 processes that torchrun started"):
         align(llama, mini, ireland, PromptSpace.random(llama, 2), DE(4), 4, checkpoint=tmp_path / "run",
               progress=False, workers=RayWorkers(2))  # fmt: skip

@@ -36,7 +36,7 @@ def test_speed_is_this_sessions() -> None:
 
 def test_clock_and_number() -> None:
     assert [clock(s) for s in (0, 0.4, 59.6, 61, 3599.4, 3723)] == ["0:00", "0:00", "1:00", "1:01", "59:59", "1:02:03"]
-    assert [number(v) for v in (None, 0.04, 1234.56)] == ["   n/a", "   0.0", "1234.6"]
+    assert [number(v) for v in (None, 0.04, 3.0, 1234.56)] == ["   n/a", "0.0400", "   3.0", "1234.6"]
 
 
 def test_a_terminal_sees_one_line_rewritten(

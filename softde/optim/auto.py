@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple, get_args
 
-from softde.checks import shown
+from softde.checks import shown, whole
 from softde.optim.base import Optimizer
 from softde.optim.named import named
 
@@ -53,6 +53,7 @@ def choose(dim: int, budget: int, readout: ReadoutKind = "smooth", population: i
     """
     if readout not in get_args(ReadoutKind):
         raise ValueError(f"readout: expected 'smooth', 'coarse' or 'noisy', got {shown(readout)}")
+    dim, budget = whole(dim, "dim"), whole(budget, "budget")
     rows = [row for row in TABLE if row.readout == readout]
     row = next((row for row in rows if budget <= row.budget), rows[-1])
     name, note = row.name, ""

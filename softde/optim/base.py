@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softde.checks import shown, whole
+from softde.checks import plain_number, shown, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,8 +280,17 @@ def check_patience(patience: int | None, min_improvement: float) -> None:
     """Refuse a patience that is no whole number from 1 up, and an improvement that is none."""
     if patience is not None:
         whole(patience, "patience", 1)
-    if isinstance(min_improvement, bool) or not 0 <= min_improvement < math.inf:
-        raise ValueError(f"min_improvement: expected a finite number from 0 up, got {min_improvement!r}")
+    found = plain_number(min_improvement)
+    if found is None or not 0 <= found < math.inf:
+        raise ValueError(f"min_improvement: expected a finite number from 0 up, got {shown(min_improvement)}")
+
+
+def check_target(target_loss: float | None) -> None:
+    """Refuse a loss to stop at that is no number."""
+    if target_loss is not None:
+        found = plain_number(target_loss)
+        if found is None or math.isnan(found):
+            raise ValueError(f"target_loss: expected a number, got {shown(target_loss)}")
 
 
 def as_points(points: Any, population_size: int) -> Tensor:

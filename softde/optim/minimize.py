@@ -20,6 +20,7 @@ from softde.optim.base import (
     check_budget,
     check_optimizer,
     check_patience,
+    check_target,
     generations,
     generator_for,
     stale,
@@ -73,7 +74,8 @@ def minimize(
     ------
     ValueError
         If the budget is below the population, the start points do not fit, or ``fn`` returns another shape; or the
-        budget, the seed or the patience is no whole number, min_improvement is negative, or a name is unknown.
+        budget, the seed or the patience is no whole number, min_improvement is negative, target_loss is no number, or a
+        name is unknown.
     """
     budget, points = whole(budget, "budget"), as_tensor(init, "start points")
     if isinstance(optimizer, str):
@@ -82,6 +84,7 @@ def minimize(
     check_optimizer(optimizer)
     check_budget(optimizer, budget)
     check_patience(patience, min_improvement)
+    check_target(target_loss)
     size = optimizer.population_size
     state = optimizer.init(around(points, size, generator_for(seed, START)) if points.ndim == 1 else points)
     trajectory, reason = list[Info](), None

@@ -50,6 +50,21 @@ def test_one_start_point_that_cannot_be_scored_is_not_the_end():
     assert never.stop_reason is StopReason.UNSCORED and never.evaluations == 21
 
 
+def test_numbers_are_numbers():
+    for wrong in ("x", None, 1.5):
+        with pytest.raises(ValueError, match="dim: expected a whole number, got"):
+            choose(wrong, 100)
+        with pytest.raises(ValueError, match="budget: expected a whole number, got"):
+            choose(10, wrong)
+    for wrong in ("x", math.nan, [1.0]):
+        with pytest.raises(ValueError, match="target_loss: expected a number, got"):
+            minimize(sphere, DE(32), points(), 64, target_loss=wrong)
+    for wrong in ("x", None, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="min_improvement: expected a finite number from 0 up, got"):
+            minimize(sphere, DE(32), points(), 64, min_improvement=wrong)
+    assert minimize(sphere, DE(32), points(), 64, target_loss=-math.inf).stop_reason is StopReason.BUDGET
+
+
 def test_without_cma_small_budgets_still_have_an_optimiser(monkeypatch):
     monkeypatch.setattr(rule, "find_spec", lambda name: None)
     assert minimize(sphere, choose(10, 20).optimizer, [1.0] * 10, 20).evaluations <= 20

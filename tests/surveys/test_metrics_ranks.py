@@ -67,6 +67,18 @@ def test_tau_of_the_cat_papers_item_means() -> None:
     assert found.misranked == pytest.approx({"PDI": 2 / 3, "IDV": 0, "MAS": 0, "UAI": 1, "LTO": 0, "IVR": 2 / 3})
 
 
+def test_kendalls_tau_by_hand_and_batched() -> None:
+    # 1 2 3 4 against 1 3 2 4: five of six pairs agree, one does not: 4 / 6. A tie in one: 5 pairs of 6 are left there.
+    assert kendall_tau(np.arange(4.0), np.array([1.0, 3, 2, 4])) == pytest.approx(4 / 6)
+    assert kendall_tau(np.array([1.0, 1, 2, 3]), np.arange(4.0)) == pytest.approx(5 / math.sqrt(5 * 6))
+    assert np.isnan(kendall_tau(np.ones(4), np.arange(4.0)))
+    many = np.random.default_rng(0).normal(size=(7, 3, 5))
+    goal = np.random.default_rng(1).normal(size=(3, 5))
+    together = kendall_tau(many, goal)
+    alone = [[float(kendall_tau(x, y)) for x, y in zip(rows, goal, strict=True)] for rows in many]
+    assert together.tolist() == alone
+
+
 def test_ranks_by_hand() -> None:
     np.testing.assert_array_equal(ranks([10, 30, 20, 30, np.nan]), [4, 1.5, 3, 1.5, np.nan])
     assert misranked_share([1, 2, 3], [10, 20, 30]) == 0 and misranked_share([1, 2, 3], [3, 2, 1]) == pytest.approx(
