@@ -44,7 +44,7 @@ edition = "2024"
 source = "made up"
 scores = { Ireland = { TEA = 65 }, Italy = { TEA = 45 } }
 """
-COMMANDS = ("align", "compare", "verify", "surveys", "regions")
+COMMANDS = ("align", "compare", "verify", "surveys", "regions", "administer", "score-answers")
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -325,10 +325,10 @@ def test_compare_asks_the_survey_of_the_prompt(
 
 
 def test_prompts_are_named_by_the_shortest_path_that_tells_them_apart() -> None:
-    from softde.cli import _prompt_names
+    from softde.cli.compare import prompt_names
 
     def names(*paths: str) -> list[str]:
-        return _prompt_names(map(Path, paths))
+        return prompt_names(map(Path, paths))
 
     assert names("runs/a/india", "runs/b/india") == ["a/india", "b/india"]
     assert names("runs/a/india/prompt.safetensors", "runs/b.safetensors") == ["india", "b"]
@@ -344,10 +344,10 @@ def test_a_region_without_letters_has_a_folder_of_its_own(softde: Call, small: t
     assert code == 0
     assert [entry.name for entry in Path("runs").iterdir()] == ["u2615"]
 
-    from softde.cli import _slug
+    from softde.cli.folders import slug
 
-    assert len({_slug(name) for name in ("भारत की", "भारत का", "🍵", "☕", "Côte d'Ivoire")}) == 5
-    assert _slug("Côte d'Ivoire") == _slug("Co\u0302te d'Ivoire") == "côte-d-ivoire"
+    assert len({slug(name) for name in ("भारत की", "भारत का", "🍵", "☕", "Côte d'Ivoire")}) == 5
+    assert slug("Côte d'Ivoire") == slug("Co\u0302te d'Ivoire") == "côte-d-ivoire"
 
 
 def test_verify_says_when_the_answers_changed(
@@ -512,7 +512,7 @@ def test_another_configuration_in_the_folder(
 
 
 def test_full_disk(softde: Call, small: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    from softde.align import files
+    from softde import checkpoint as files
 
     saved, keep = [], files.save
 
@@ -540,7 +540,7 @@ def test_ctrl_c_in_the_search_keeps_the_best(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["softde.align"], "printer", lambda: stop)
+        patch.setattr(sys.modules["softde.align.verb"], "printer", lambda: stop)
         code, _, err = softde("align", "Ireland", *small)
     assert code == 130
     assert "Traceback" not in err
