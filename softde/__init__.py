@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from softde.cluster import RayWorkers
     from softde.compare import compare
     from softde.condition import Condition
+    from softde.design import Design
     from softde.gradient import GradientSteps
+    from softde.joint import align_joint
     from softde.lm import LM
-    from softde.objective import AlignmentLoss, Halving
+    from softde.objective import AlignmentLoss, Halving, SideEffects
     from softde.optim import CMAES, DE, JSO, LSHADE, PSO, SHADE, Screen, Subspace, bbt, minimize
     from softde.prompt import SoftPrompt
     from softde.readouts import Argmax, Expected, Generated, Sampled, SequenceLogprob
     from softde.space import Convex, LowRank, Projected, PromptSpace, interpolate
-    from softde.surveys import Survey, Target, load_survey
+    from softde.surveys import Survey, Target, load_human, load_survey
+    from softde.surveys.targets import CultureSPATarget, MeansTarget, ScoresTarget, SharesTarget
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,11 +42,14 @@ __all__ = [
     "Argmax",
     "Condition",
     "Convex",
+    "CultureSPATarget",
+    "Design",
     "Expected",
     "Generated",
     "GradientSteps",
     "Halving",
     "LowRank",
+    "MeansTarget",
     "Projected",
     "PromptSpace",
     "RayWorkers",
@@ -51,18 +57,23 @@ __all__ = [
     "Result",
     "Results",
     "Sampled",
+    "ScoresTarget",
     "Screen",
     "SequenceLogprob",
+    "SharesTarget",
+    "SideEffects",
     "SoftPrompt",
     "Subspace",
     "Survey",
     "Target",
     "administer",
     "align",
+    "align_joint",
     "baselines",
     "bbt",
     "compare",
     "interpolate",
+    "load_human",
     "load_survey",
     "minimize",
 ]
@@ -73,14 +84,17 @@ _HOMES = {
     "cluster": ("RayWorkers",),
     "compare": ("compare",),
     "condition": ("Condition",),
+    "design": ("Design",),
     "lm": ("LM",),
     "gradient": ("GradientSteps",),
-    "objective": ("AlignmentLoss", "Halving"),
+    "joint": ("align_joint",),
+    "objective": ("AlignmentLoss", "Halving", "SideEffects"),
     "optim": ("CMAES", "DE", "JSO", "LSHADE", "PSO", "SHADE", "Screen", "Subspace", "bbt", "minimize"),
     "prompt": ("SoftPrompt",),
     "readouts": ("Argmax", "Expected", "Generated", "Sampled", "SequenceLogprob"),
     "space": ("Convex", "LowRank", "Projected", "PromptSpace", "interpolate"),
-    "surveys": ("Survey", "Target", "load_survey"),
+    "surveys": ("Survey", "Target", "load_human", "load_survey"),
+    "surveys.targets": ("CultureSPATarget", "MeansTarget", "ScoresTarget", "SharesTarget"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
