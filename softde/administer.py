@@ -109,9 +109,10 @@ class Responses:
 
         constants : None takes the survey's own, 50 unless it says otherwise.
         """
-        if self.values is None:
-            return self.survey.score_probabilities(self.probabilities, constants)
-        return self.survey.score_respondents(self.values, constants=constants).mean
+        values = self.values
+        if values is None or not (np.isnan(values).any() or self.survey.compiled.pairs):  # then the formulas are linear
+            return self.survey.score_probabilities(self.probabilities, constants)  # bit by bit as a search scores them
+        return self.survey.score_respondents(values, constants=constants).mean
 
     def standard_errors(self) -> Array:
         """(factors,) standard errors of the scores from the respondents' own scores, as of a simple random sample."""

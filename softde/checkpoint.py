@@ -21,6 +21,7 @@ from softde.files import refused, write_file
 from softde.prompt import softde_version
 
 RUN, LOG, STATE = "run.yaml", "log.jsonl", "checkpoint.safetensors"
+LONGEST = 200  # letters that a message shows of a setting
 RESULTS = ("prompt.safetensors", "result.json", "comparison.md", "peft")  # what a finished run adds
 
 
@@ -121,12 +122,21 @@ def refuse_changes(folder: Path, earlier: Mapping[str, Any], config: Mapping[str
         if old.get(k) != new.get(k) and not uncompared(k) and not extends(k, old.get(k), new.get(k))
     ]
     if changed:
-        differences = "; ".join(f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in changed[:4])
+        differences = "; ".join(f"{k} {_changed(old.get(k), new.get(k))}" for k in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
         raise ValueError(
             f"{folder} holds a run with another configuration ({differences}{more}): use the same settings to go on, "
             "another folder, or resume=False (--no-resume) to start over"
         )
+
+
+def _changed(old: Any, new: Any) -> str:
+    """What a setting was and is, of a list only as much as fits."""
+    found = f"was {old!r}, now {new!r}"
+    if len(found) <= LONGEST:
+        return found
+    was, now = (text if len(text := repr(value)) <= LONGEST // 4 else text[: LONGEST // 4] + " ..." for value in (old, new))
+    return f"was {was}, now {now}"
 
 
 def uncompared(setting: str) -> bool:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from softde.align import AUTO, BUDGET, Result, align
-from softde.checks import whole
+from softde.checks import plain_number, shown, whole
 from softde.files import expanded
 from softde.lm import LM
 from softde.optim import Optimizer
@@ -173,13 +173,16 @@ def align_joint(
     ValueError
         Bad input, before anything is asked: fewer than two targets, or a share or budget that leaves a search nothing.
     """
+    if isinstance(targets, str) or not isinstance(targets, Sequence):
+        raise ValueError(f"targets: expected a list, one per region, got {shown(targets)}; align is for one")
     goals = [as_target_like(target, norm) for target in targets]
     if len(goals) < 2:
         raise ValueError(f"targets: expected two or more, one per region, got {len(goals)}; align is for one")
-    if isinstance(shared, bool) or not 0 < shared < 1:
-        raise ValueError(f"shared: expected a share of the budget between 0 and 1, got {shared!r}")
+    part = plain_number(shared)
+    if part is None or not 0 < part < 1:
+        raise ValueError(f"shared: expected a share of the budget between 0 and 1, got {shown(shared)}")
     own_tokens, budget = whole(own_tokens, "own_tokens", 1), whole(budget, "budget", 1)
-    first = round(shared * budget)
+    first = round(part * budget)
     each = (budget - first) // len(goals)
     if min(first, each) < 1:
         raise ValueError(f"budget: expected enough for {len(goals) + 1} searches, got {budget}; raise it")

@@ -84,7 +84,9 @@ def check_softde(arguments: list[str]) -> None:
 
     from softde.cli import app
 
-    if CHEAP & set(arguments[:1]) and arguments[1:2] != ["import"]:  # which needs the data
+    if ">" in arguments:  # the shell's
+        arguments = arguments[: arguments.index(">")]
+    if CHEAP & set(arguments[:1]) and not {"import", "check"} & set(arguments):  # which need a file
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.output
         return

@@ -79,9 +79,12 @@ def _given(context: Any, command: str) -> str:
 
 
 def interrupted(result: Result, folder: Path, resume: bool) -> Interrupted:
+    from softde.align.result import finite
+    from softde.report import loss
+
     if sys.stderr.isatty():
         say("")  # ends the live line
     return Interrupted(
-        f"interrupted after {result.evaluations} candidates at loss {result.plain_loss:.1f}; the best prompt so far is "
-        f"{folder / PROMPT_FILE}, and the same command{'' if resume else ' without --no-resume'} goes on from here"
+        f"interrupted after {result.evaluations} candidates at loss {loss(finite(result.plain_loss))}; the best prompt so "
+        f"far is {folder / PROMPT_FILE}, and the same command{'' if resume else ' without --no-resume'} goes on from here"
     )

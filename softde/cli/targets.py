@@ -38,11 +38,18 @@ def target_of(
         if held_out or human is not None:
             given = "--held-out" if held_out else "--human"
             raise ValueError(f"{given}: it goes with human answers; add --target shares, means or culture-spa")
+        if survey.human and not survey.editions:
+            raise ValueError(
+                f"survey {survey.id!r} has no published scores, but human answers; add --target shares, means or "
+                "culture-spa"
+            )
         return survey.target(region, edition), norm
     if edition is not None:
         raise ValueError("--edition: it goes with published scores; leave it out, or use --target scores")
     if norm != "L1" and kind != "means":
         raise ValueError(f"--norm: --target {kind} has its own loss; leave it out")
+    if human is None and not survey.human:
+        raise ValueError(f"--target {kind}: survey {survey.id!r} names no human answers; add --human FILE")
     from softde.surveys.human import answers_of, load_human
     from softde.surveys.targets import CultureSPATarget, MeansTarget, SharesTarget
 

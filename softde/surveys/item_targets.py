@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -71,6 +72,9 @@ class ItemTarget(Addable):
             )
         if self.weights is not None:
             check_weights(self._weights, "weights")
+            held = [w for item, w in zip(self.items, self.weights, strict=True) if item in self.held_out]
+            if held and not any(held):
+                raise ValueError("weights: the items held out all have weight 0, so their loss would be of nothing")
         _ = self.held_out_target  # which has to stand alone, too
 
     @cached_property
@@ -222,7 +226,7 @@ class SharesTarget(ItemTarget):
     ) -> SharesTarget:  # fmt: skip
         """From human answers; items without an answer from the region are left out.
 
-        held_out : a share of the items, chosen by `seed`, or ids. weights : item → number, 1 for the others.
+        held_out : a share of the survey's items, drawn by `seed`, the same for every region; or ids. weights : item → number, 1 for the others.
         """
         known = _known(human, region, held_out, seed, weights, edition)
         row = human.shares[human.row(region)]
@@ -289,6 +293,19 @@ class MeansTarget(ItemTarget):
         row = human.item_means[human.row(region)]
         places = _places(human, known["items"])
         return cls(means=tuple(float(row[i]) for i in places), norm=norm, **known)
+
+    def check(self, survey: Survey) -> None:
+        """Refuse a survey that it does not fit, by its option values too."""
+        super().check(survey)
+        place = {item: i for i, item in enumerate(survey.item_ids)}
+        for item, mean in zip(self.items, self.means, strict=True):
+            values = survey.option_values[place[item]]
+            low, high = float(np.nanmin(values)), float(np.nanmax(values))
+            if not low - 1e-6 <= mean <= high + 1e-6:
+                raise ValueError(
+                    f"target: item {item!r} has a human mean of {mean:g}, but option values from {low:g} to {high:g} in "
+                    f"survey {survey.id!r}; take the human answers of this survey"
+                )
 
     def _off(self, model: Array, values: Array) -> Array:
         """(..., terms), signed, in units of the range."""
@@ -417,6 +434,8 @@ def _known(
     if not items:
         raise ValueError(f"{region}: no item has an answer from this region; choose another region")
     counts = {item.id: len(item.options) for item in survey.items}
+    if not isinstance(weights, Mapping | None):
+        raise ValueError(f"weights: expected item → number, such as {{{items[0]!r}: 3}}, got {weights!r}")
     unknown = [item for item in weights or () if item not in counts]
     if unknown:
         raise ValueError(f"weights: unknown item {unknown[0]!r}; {nearest(unknown[0], counts)}")
@@ -425,24 +444,28 @@ def _known(
         "items": items,
         "options": tuple(counts[item] for item in items),
         "weights": None if weights is None else tuple(float(weights.get(item, 1.0)) for item in items),
-        "held_out": _held_out(items, held_out, seed),
+        "held_out": _held_out(survey.item_ids, items, held_out, seed),
         "missing": tuple(item for item in survey.item_ids if item not in items),
         "edition": edition or f"{survey.id}, version {survey.version}",
         "source": human.source,
     }
 
 
-def _held_out(items: tuple[str, ...], held_out: Any, seed: int) -> tuple[str, ...]:
-    """Ids as given; or a share of the items, drawn, in the order of the items."""
-    if isinstance(held_out, (bool, str)):
+def _held_out(asked: tuple[str, ...], items: tuple[str, ...], held_out: Any, seed: int) -> tuple[str, ...]:
+    """Ids as given; or a share of all that are asked anywhere, so that regions that lack some hold out the same."""
+    if isinstance(held_out, Real) and not isinstance(held_out, bool) and 0 <= float(held_out) < 1:
+        count = max(1, round(float(held_out) * len(asked))) if held_out else 0
+        drawn = frozenset(asked[i] for i in np.random.default_rng(seed).permutation(len(asked))[:count].tolist())
+        held = tuple(item for item in items if item in drawn)
+        if drawn and not held:
+            raise ValueError(
+                f"held_out: none of the items that {held_out!r} and seed {seed} draw, {listed(sorted(drawn))}, has an "
+                "answer from this region; take a larger share, another seed, or ids"
+            )
+        return held
+    if isinstance(held_out, (str, Real)) or not isinstance(held_out, Collection):
         raise ValueError(f"held_out: expected a share of the items from 0 up, below 1, or ids, got {held_out!r}")
-    if isinstance(held_out, (int, float)):
-        if not 0 <= held_out < 1:
-            raise ValueError(f"held_out: expected a share of the items from 0 up, below 1, or ids, got {held_out!r}")
-        count = round(held_out * len(items))
-        drawn = np.random.default_rng(seed).permutation(len(items))[:count]
-        return tuple(items[i] for i in sorted(drawn.tolist()))
-    given = frozenset(held_out)
+    given = frozenset(map(str, held_out))
     unknown = sorted(item for item in given if item not in items)
     if unknown:
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -35,6 +36,8 @@ class Addable:
 
         return SumTarget(tuple((float(weight) * w, part) for w, part in summands(self)))
 
+    __mul__ = __rmul__
+
 
 @dataclass(frozen=True)
 class ScoresTarget(Addable):
@@ -56,8 +59,10 @@ class ScoresTarget(Addable):
     def __post_init__(self) -> None:
         if self.norm not in ("L1", "L2", "huber"):
             raise ValueError(f"norm: expected 'L1', 'L2' or 'huber', got {self.norm!r}")
-        if not self.delta > 0:
+        if not isinstance(self.delta, Real) or not self.delta > 0:
             raise ValueError(f"delta: expected a number of score points above 0, got {self.delta!r}")
+        if self.norm != "huber" and self.delta != DELTA:
+            raise ValueError(f"delta: only norm 'huber' has one, not {self.norm!r}; leave it out")
         given = by_factor(1.0 if self.weights is None else self.weights, self.target.factors, "weights")
         if self.weights is not None:
             object.__setattr__(self, "weights", tuple(given.tolist()))

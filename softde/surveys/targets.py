@@ -17,6 +17,7 @@ import numpy as np
 from softde.surveys.item_targets import CultureSPATarget, ItemTarget, MeansTarget, SharesTarget
 from softde.surveys.policy import Scoring
 from softde.surveys.published import Target
+from softde.surveys.regions import region_name
 from softde.surveys.score_targets import Addable, ScoresTarget, check_weights
 from softde.surveys.scoring import Array, by_factor
 from softde.surveys.values import nearest
@@ -104,7 +105,7 @@ class SumTarget(Addable):
 
     @property
     def region(self) -> str:
-        return self._joined("region")
+        return ", ".join(dict.fromkeys(region_name(part.region) or part.region for _, part in self.parts))
 
     @property
     def edition(self) -> str:
