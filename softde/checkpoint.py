@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -135,7 +136,7 @@ def _changed(old: Any, new: Any) -> str:
     found = f"was {old!r}, now {new!r}"
     if len(found) <= LONGEST:
         return found
-    was, now = (text if len(text := repr(value)) <= LONGEST // 4 else text[: LONGEST // 4] + " ..." for value in (old, new))
+    was, now = (textwrap.shorten(repr(value), LONGEST // 4, placeholder=" ...") for value in (old, new))
     return f"was {was}, now {now}"
 
 

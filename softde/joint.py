@@ -173,8 +173,9 @@ def align_joint(
     ValueError
         Bad input, before anything is asked: fewer than two targets, or a share or budget that leaves a search nothing.
     """
-    if isinstance(targets, str) or not isinstance(targets, Sequence):
-        raise ValueError(f"targets: expected a list, one per region, got {shown(targets)}; align is for one")
+    given: Any = targets
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ValueError(f"targets: expected a list, one per region, got {shown(given)}; align is for one")
     goals = [as_target_like(target, norm) for target in targets]
     if len(goals) < 2:
         raise ValueError(f"targets: expected two or more, one per region, got {len(goals)}; align is for one")

@@ -170,6 +170,14 @@ def test_another_configuration(folder: Path, change: dict[str, Any], difference:
     assert contents(folder) == before
 
 
+def test_long_settings_are_cut(folder: Path) -> None:
+    """Option shares of 259 items are no sentence."""
+    shares = [[0.25] * 4] * 259
+    with pytest.raises(ValueError, match=r"\(shares was None, now \[\[0.25, 0.25, .* \.\.\.\): use") as refusal:
+        refuse_changes(folder, CONFIG, {**CONFIG, "shares": shares})
+    assert len(str(refusal.value)) < 400
+
+
 def test_a_setting_that_is_gone(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"\(seed was 0, now None\)"):
         refuse_changes(folder, CONFIG, {k: v for k, v in CONFIG.items() if k != "seed"})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -104,12 +106,27 @@ REFUSED = {
     "--human: it goes with human answers": ("India", "--human", "data"),
     "--edition: it goes with published scores": ("BRA", "--target", "shares", "--edition", "2015"),
     "--norm: --target shares has its own loss": ("BRA", "--target", "shares", "--norm", "L2"),
-    "survey 'vsm13' names no human answers": ("BRA", "--target", "shares"),
+    "survey 'vsm13' names no human answers; add --human FILE": ("BRA", "--target", "shares"),
+    "survey 'wvs' has no published scores, but human answers; add --target shares": ("BRA", "--survey", "wvs.toml"),
     "no human answers for region 'ITA'; known: BRA, DEU": ("ITA", "--target", "shares", "--survey", "wvs.toml"),
     "held_out: expected a share of the items": ("BRA", "--target", "means", "--survey", "wvs.toml", "--held-out", "2"),
     "no item is left to align to": ("BRA", "--target", "means", "--survey", "wvs.toml", "--held-out", "0.95"),
     "side_effects: expected a weight above 0": ("India", "--side-effects", "-1"),
 }
+
+
+def test_ctrl_c_says_a_small_loss_in_full(softde: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    softde("surveys", "import", "data")
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    import_module("softde.align")
+    monkeypatch.setattr(sys.modules["softde.align.verb"], "printer", lambda: stop)
+    words = ("BRA", "--survey", "wvs.toml", "--target", "shares", "--budget", 12, "--population", 6)
+    code, _, err = softde("align", *words, "--optimizer", "de", "--out", "run")
+    reached = json.loads((tmp_path / "run" / "result.json").read_text())["plain_loss"]
+    assert code == 130 and f"interrupted after 6 candidates at loss {reached:.4f};" in err
 
 
 @pytest.mark.parametrize("sentence", REFUSED)

@@ -92,6 +92,11 @@ def test_bad_input_is_refused(llama: LM, mini: Survey) -> None:
     target = mini.target("Ireland")
     with pytest.raises(ValueError, match="targets: expected two or more, one per region, got 1; align is for one"):
         align_joint(llama, mini, [target])
+    for wrong, said in ((target, "Target"), ("Ireland", "'Ireland'")):
+        with pytest.raises(ValueError, match=f"targets: expected a list, one per region, got {said}; align is for one"):
+            align_joint(llama, mini, wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="shared: expected a share of the budget between 0 and 1, got '0.3'"):
+        align_joint(llama, mini, [target, target], shared="0.3")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="shared: expected a share of the budget between 0 and 1, got 1"):
         align_joint(llama, mini, [target, target], shared=1)
     with pytest.raises(ValueError, match="budget: expected enough for 3 searches, got 2"):

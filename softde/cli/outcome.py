@@ -84,7 +84,8 @@ def interrupted(result: Result, folder: Path, resume: bool) -> Interrupted:
 
     if sys.stderr.isatty():
         say("")  # ends the live line
+    reached = loss(finite(result.plain_loss))
     return Interrupted(
-        f"interrupted after {result.evaluations} candidates at loss {loss(finite(result.plain_loss))}; the best prompt so "
-        f"far is {folder / PROMPT_FILE}, and the same command{'' if resume else ' without --no-resume'} goes on from here"
+        f"interrupted after {result.evaluations} candidates at loss {reached}; the best prompt so far is "
+        f"{folder / PROMPT_FILE}, and the same command{'' if resume else ' without --no-resume'} goes on from here"
     )

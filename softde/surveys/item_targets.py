@@ -226,7 +226,8 @@ class SharesTarget(ItemTarget):
     ) -> SharesTarget:  # fmt: skip
         """From human answers; items without an answer from the region are left out.
 
-        held_out : a share of the survey's items, drawn by `seed`, the same for every region; or ids. weights : item → number, 1 for the others.
+        held_out : a share of the survey's items, drawn by `seed`, the same for every region; or ids.
+        weights : item → number, 1 for the others.
         """
         known = _known(human, region, held_out, seed, weights, edition)
         row = human.shares[human.row(region)]
@@ -303,7 +304,7 @@ class MeansTarget(ItemTarget):
             low, high = float(np.nanmin(values)), float(np.nanmax(values))
             if not low - 1e-6 <= mean <= high + 1e-6:
                 raise ValueError(
-                    f"target: item {item!r} has a human mean of {mean:g}, but option values from {low:g} to {high:g} in "
+                    f"target: item {item!r} has a human mean of {mean:g}, but values from {low:g} to {high:g} in "
                     f"survey {survey.id!r}; take the human answers of this survey"
                 )
 
@@ -453,7 +454,7 @@ def _known(
 
 def _held_out(asked: tuple[str, ...], items: tuple[str, ...], held_out: Any, seed: int) -> tuple[str, ...]:
     """Ids as given; or a share of all that are asked anywhere, so that regions that lack some hold out the same."""
-    if isinstance(held_out, Real) and not isinstance(held_out, bool) and 0 <= float(held_out) < 1:
+    if not isinstance(held_out, bool) and isinstance(held_out, Real) and 0 <= float(held_out) < 1:
         count = max(1, round(float(held_out) * len(asked))) if held_out else 0
         drawn = frozenset(asked[i] for i in np.random.default_rng(seed).permutation(len(asked))[:count].tolist())
         held = tuple(item for item in items if item in drawn)

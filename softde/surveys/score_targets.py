@@ -59,7 +59,8 @@ class ScoresTarget(Addable):
     def __post_init__(self) -> None:
         if self.norm not in ("L1", "L2", "huber"):
             raise ValueError(f"norm: expected 'L1', 'L2' or 'huber', got {self.norm!r}")
-        if not isinstance(self.delta, Real) or not self.delta > 0:
+        delta: Any = self.delta
+        if not isinstance(delta, Real) or not float(delta) > 0:
             raise ValueError(f"delta: expected a number of score points above 0, got {self.delta!r}")
         if self.norm != "huber" and self.delta != DELTA:
             raise ValueError(f"delta: only norm 'huber' has one, not {self.norm!r}; leave it out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,21 @@ def test_held_out_items_are_a_target_of_their_own(human: HumanAnswers) -> None:
     assert [item for item in half.items if item in half.held_out] == list(half.held_out)
 
 
+def test_a_share_holds_out_the_same_items_in_every_region(human: HumanAnswers) -> None:
+    """So targets of regions that lack some items add up, as a shared prompt needs it."""
+    for seed in range(12):
+        ireland = SharesTarget.of(human, "Ireland", held_out=0.5, seed=seed)
+        italy = SharesTarget.of(human, "Italy", held_out=0.5, seed=seed)
+        assert set(italy.held_out) == set(ireland.held_out) & set(italy.items)
+        (ireland + italy).check(human.survey)
+    assert all(len(SharesTarget.of(human, "Ireland", held_out=0.01, seed=s).held_out) == 1 for s in range(4))
+    assert len(MeansTarget.of(human, "Ireland", held_out=np.float32(0.5)).held_out) == 2  # type: ignore[arg-type]
+    assert not SharesTarget.of(human, "Ireland", held_out=0).held_out
+    seed = next(s for s in range(40) if SharesTarget.of(human, "Ireland", held_out=0.1, seed=s).held_out == ("time",))
+    with pytest.raises(ValueError, match=rf"none of the items that 0.1 and seed {seed} draw, time, has an answer from"):
+        SharesTarget.of(human, "Italy", held_out=0.1, seed=seed)
+
+
 def test_items_without_an_answer_are_left_out_and_said(human: HumanAnswers) -> None:
     italy = SharesTarget.of(human, "italy")
     assert italy.items == ("boss", "nerves", "proud") and italy.missing == ("time",) and italy.region == "Italy"
@@ -288,3 +304,32 @@ def test_bad_input_is_refused(human: HumanAnswers) -> None:
         target_from_dict({"kind": "share"})
     with pytest.raises(ValueError, match="a sum of targets has one part or more"):
         SumTarget(())
+    for wrong in (None, "boss", True, -0.1, math.nan):
+        with pytest.raises(ValueError, match="held_out: expected a share of the items from 0 up, below 1, or ids"):
+            SharesTarget.of(human, "Ireland", held_out=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="held_out: 1 has no answer from this region or is no item; known: boss"):
+        SharesTarget.of(human, "Ireland", held_out=[1])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="weights: expected item → number, such as {'boss': 3}, got .1, 2"):
+        SharesTarget.of(human, "Ireland", weights=[1, 2, 3, 4])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="weights: the items held out all have weight 0"):
+        SharesTarget.of(human, "Ireland", held_out=["boss"], weights={"boss": 0})
+    with pytest.raises(ValueError, match="delta: only norm 'huber' has one, not 'L1'"):
+        ScoresTarget(human.survey.target("Ireland"), delta=3.0)
+    with pytest.raises(ValueError, match="delta: expected a number of score points above 0, got '3'"):
+        ScoresTarget(human.survey.target("Ireland"), "huber", delta="3")  # type: ignore[arg-type]
+
+
+def test_means_of_other_option_values_are_refused(human: HumanAnswers) -> None:
+    """Of a survey whose options count from 11, human means from 1 to 5 would be a wrong target without a word."""
+    target, survey = MeansTarget.of(human, "Ireland"), human.survey
+    options = tuple(replace(option, value=option.value + 10) for option in survey.items[0].options)
+    other = replace(survey, items=(replace(survey.items[0], options=options), *survey.items[1:]), variants={})
+    target.check(survey)
+    with pytest.raises(ValueError, match="target: item 'boss' has a human mean of 3.2, but values from 11 to 15"):
+        target.check(other)
+
+
+def test_a_weight_on_either_side_and_one_name_of_a_region(human: HumanAnswers) -> None:
+    shares = SharesTarget.of(human, "Ireland")
+    assert shares * 2 == 2 * shares
+    assert (shares + replace(shares, region="IRL")).region == "Ireland"
