@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from softde.condition import Condition
     from softde.design import Design
     from softde.gradient import GradientSteps
+    from softde.halving import Halving
     from softde.joint import align_joint
     from softde.lm import LM
-    from softde.objective import AlignmentLoss, Halving, SideEffects
+    from softde.lm.neutral import SideEffects
+    from softde.objective import AlignmentLoss
     from softde.optim import CMAES, DE, JSO, LSHADE, PSO, SHADE, Screen, Subspace, bbt, minimize
     from softde.prompt import SoftPrompt
     from softde.readouts import Argmax, Expected, Generated, Sampled, SequenceLogprob
@@ -88,7 +90,9 @@ _HOMES = {
     "lm": ("LM",),
     "gradient": ("GradientSteps",),
     "joint": ("align_joint",),
-    "objective": ("AlignmentLoss", "Halving", "SideEffects"),
+    "halving": ("Halving",),
+    "lm.neutral": ("SideEffects",),
+    "objective": ("AlignmentLoss",),
     "optim": ("CMAES", "DE", "JSO", "LSHADE", "PSO", "SHADE", "Screen", "Subspace", "bbt", "minimize"),
     "prompt": ("SoftPrompt",),
     "readouts": ("Argmax", "Expected", "Generated", "Sampled", "SequenceLogprob"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100  # columns of the plain table
 NAME_WIDTH = 30
+COARSE = 10.0  # factors with scores from here up, such as 0 to 100, are shown with one digit, smaller ones with three
 LOW_MASS = 0.5  # below it, the model mostly says something else
 LOSS_NAMES = {"L1": "sum of absolute errors", "L2": "root of the sum of squared errors"}
 
@@ -164,12 +165,14 @@ class Comparison:
 
     def _cells(self) -> list[tuple[str, str, list[str]]]:
         """(kind, name, texts): target first, then conditions, then nulls."""
-        digits = 1 if isinstance(self.target, Target) else 4
+        fine = isinstance(self.target, Target) and np.abs(self.target.scores).max() < COARSE
+        scores = 3 if fine else 1
+        digits = scores if isinstance(self.target, Target) else 4
         losses = ["loss", *(["held_out_loss"] if self.held_out_nulls is not None else [])]
 
         def texts(record: Mapping[str, Any]) -> list[str]:
             shown = ["" if record["kind"] == "target" else _number(record[name], digits) for name in losses]
-            return [*(_number(record[f]) for f in self.factors), *shown, _number(record["option_mass"], 2)]
+            return [*(_number(record[f], scores) for f in self.factors), *shown, _number(record["option_mass"], 2)]
 
         return [(record["kind"], record["name"], texts(record)) for record in self.records()]
 

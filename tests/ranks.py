@@ -24,8 +24,9 @@ import torch
 from softde import checkpoint
 from softde.align import Result, align
 from softde.gradient import GradientSteps
+from softde.halving import Halving
 from softde.lm import LM
-from softde.objective import AlignmentLoss, Halving
+from softde.objective import AlignmentLoss
 from softde.optim import DE
 from softde.progress import Progress
 from softde.readouts import Sampled

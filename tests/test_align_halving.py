@@ -16,8 +16,9 @@ import yaml
 
 from softde import Argmax, Expected, Generated, Sampled, SequenceLogprob, align
 from softde.design import Design
+from softde.halving import Halving
 from softde.lm import LM
-from softde.objective import AlignmentLoss, Halving
+from softde.objective import AlignmentLoss
 from softde.optim import DE, generator_for
 from softde.space import PromptSpace
 from softde.surveys import Survey, Target, load_survey

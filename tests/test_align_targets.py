@@ -16,7 +16,8 @@ import softde
 from softde.gradient import GradientSteps, Slope
 from softde.lm import LM
 from softde.lm.engine import part
-from softde.objective import PARTS, AlignmentLoss, SideEffects
+from softde.lm.neutral import SideEffects
+from softde.objective import PARTS, AlignmentLoss
 from softde.optim import DE, generator_for
 from softde.prompt import SoftPrompt
 from softde.space import PromptSpace

@@ -12,8 +12,9 @@ import torch
 from softde.checks import HOW, check_kinds, check_loaded, whole
 from softde.condition import Condition
 from softde.gradient import GradientSteps
+from softde.halving import Halving
 from softde.lm import LM
-from softde.objective import Halving, SideEffects
+from softde.lm.neutral import SideEffects
 from softde.optim import DE, Optimizer
 from softde.prompt import SoftPrompt
 from softde.space import PromptSpace

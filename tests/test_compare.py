@@ -112,6 +112,14 @@ def test_text_shows_everything(comparison: Comparison) -> None:
     assert len({len(line) for line in rows[1:]}) == 1  # aligned
 
 
+def test_small_scores_have_three_digits() -> None:
+    survey = load_survey("iw")
+    target = survey.target("Brazil")  # at -0.0703, -0.2974 on the map
+    row = Row("unprompted", np.array([0.51234, -1.4]), 1.68494, 1.0)
+    text = str(Comparison("model", "iw", target, (row,), {"midpoint": 0.5}))
+    assert "-0.070" in text and "0.512" in text and "1.685" in text and "0.500" in text
+
+
 def test_markdown_is_a_table(comparison: Comparison) -> None:
     lines = [line for line in comparison.to_markdown().splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 1 + 4 + 4

@@ -17,8 +17,10 @@ from softde.align.stops import Stops
 from softde.checks import check_kinds, whole
 from softde.files import expanded
 from softde.gradient import GradientSteps
+from softde.halving import Halving
 from softde.lm import LM
-from softde.objective import AlignmentLoss, Halving, SideEffects
+from softde.lm.neutral import SideEffects
+from softde.objective import AlignmentLoss
 from softde.optim import Optimizer
 from softde.optim.base import check_budget
 from softde.parallel import Workers

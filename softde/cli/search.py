@@ -71,7 +71,7 @@ def readout_of(name: str) -> Any:
 
 
 def side_effects_of(weight: float | None) -> Any:
-    from softde.objective import SideEffects
+    from softde.lm.neutral import SideEffects
 
     return None if weight is None else SideEffects(weight)
 

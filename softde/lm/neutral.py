@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from softde.checks import plain_number, shown
 from softde.lm.decode import State, run_questions
 from softde.lm.layout import Question
 from softde.lm.template import after_bos, cut_ids, render
@@ -31,6 +33,36 @@ NEUTRAL = (
     "Continue the series: 2, 4, 8, 16,",
     "Good morning! Which day comes after Tuesday?",
 )
+
+
+@dataclass(frozen=True)
+class SideEffects:
+    """A loss for what a prompt does to answers that have nothing to do with the survey.
+
+    The loss grows by weight times the KL divergence, in bits, of the next token under the prompt from that of the
+    unprompted model, KL(prompted ‖ unprompted) over the whole vocabulary, mean over some neutral prompts. One bit more
+    costs as much as `weight` of the target's loss.
+
+    prompts : texts of a user's turn; None takes softde's own.
+    """
+
+    weight: float
+    prompts: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        weight = plain_number(self.weight)
+        if weight is None or not 0 < weight < math.inf:
+            raise ValueError(f"side_effects: expected a weight above 0, got {shown(self.weight)}")
+        object.__setattr__(self, "weight", weight)
+        if self.prompts is not None:
+            given: Any = self.prompts
+            if isinstance(given, str) or not (given := tuple(map(str, given))) or not all(map(str.strip, given)):
+                raise ValueError(f"side_effects: expected prompts as a list of texts, got {self.prompts!r}")
+            object.__setattr__(self, "prompts", given)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return NEUTRAL if self.prompts is None else self.prompts
 
 
 def neutral_plan(lm: LM, texts: Sequence[str], placement: str | None) -> tuple[Question, ...]:
