@@ -20,7 +20,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +49,10 @@ class Job(NamedTuple):
     marks: tuple[int, ...]  # budgets at which it is read off
     run: Callable[[], Record]
 
+    def is_recorded(self, losses: Mapping[str, float] | None) -> bool:
+        """Do the losses of a record of it, if there is one, include all that are read off today?"""
+        return losses is not None and all(str(mark) in losses for mark in self.marks)
+
     @property
     def cost(self) -> tuple[Any, ...]:
         """Searches with the same cost per evaluation."""
@@ -61,6 +65,8 @@ def main(given: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     sys.path.extend(options.peers)
     records = read(options.results)
+    if options.auto_table or options.report:
+        records = [record for record in records if up_to_date(record)]
     if options.auto_table:
         print(quality_rule.report(records))
         if options.write:
@@ -75,8 +81,8 @@ def main(given: Sequence[str] | None = None) -> int:
 def search(records: Sequence[Record], options: argparse.Namespace) -> int:
     """Run what is wanted and not there yet, or say what that would take."""
     jobs = quality_tiny.jobs(options, Job) if options.tiny is not None else synthetic(options)
-    known = {(key(record), record["settings"]) for record in records}
-    left = [job for job in jobs if (job.key, job.settings) not in known]
+    known = {(key(record), record["settings"]): record["losses"] for record in records}
+    left = [job for job in jobs if not job.is_recorded(known.get((job.key, job.settings)))]
     say(f"{len(jobs)} searches, {len(jobs) - len(left)} of them recorded")
     if options.plan:
         print(plan(left, records))
@@ -184,6 +190,13 @@ def lines_of(path: Path) -> list[str]:
 def key(record: Record) -> Key:
     """What a search is known by."""
     return (record["problem"], record["dim"], record["config"], record["seed"], record["budget"])
+
+
+def up_to_date(record: Record) -> bool:
+    """Was it made with the settings that its configuration has today? One of a configuration that is gone counts."""
+    config = CONFIGS.get(record["config"])
+    case = Case(record["problem"], record["dim"], record["seed"], record["budget"])
+    return config is None or record["settings"] == config.settings(case)
 
 
 def append(path: Path, record: Record) -> None:

@@ -158,6 +158,19 @@ def test_a_record_with_other_settings_is_out_of_date(bench: Any, ran: SimpleName
     assert settings in {r["settings"] for r in records}
 
 
+def test_a_report_leaves_out_what_is_out_of_date(bench: Any, ran: SimpleNamespace) -> None:
+    record = bench.read(ran.path)[0]
+    assert bench.up_to_date(record)
+    assert not bench.up_to_date({**record, "settings": "other"})
+    assert bench.up_to_date({**record, "config": "one that is gone", "settings": "other"})
+
+
+def test_a_record_without_todays_marks_is_run_again(bench: Any) -> None:
+    job = bench.Job(("soft", 1_000, "auto", 0, 8_000), "settings", (2_000, 8_000), dict)
+    assert job.is_recorded({"500": 3.0, "2000": 2.0, "8000": 1.0})
+    assert not job.is_recorded({"8000": 1.0}) and not job.is_recorded(None)
+
+
 def test_a_plan_runs_nothing(bench: Any, ran: SimpleNamespace, tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "r.jsonl"
     bench.main([*ran.given[:-1], str(path), "--plan"])
@@ -275,10 +288,17 @@ def test_verdicts_by_hand(bench: Any) -> None:
     assert "median of auto 9, best configuration 5 (b), 1.80 ×" in others[0].text
 
 
+def of_today(bench: Any, record: dict[str, Any]) -> dict[str, Any]:
+    """The record with the settings that its configuration has, if there is one of that name."""
+    config = bench.CONFIGS.get(record["config"])
+    case = bench.Case(record["problem"], record["dim"], record["seed"], record["budget"])
+    return record if config is None else {**record, "settings": config.settings(case)}
+
+
 def test_page_and_figure(bench: Any, tmp_path: Path, capsys: Any) -> None:
     pytest.importorskip("matplotlib")
     path, page, figure = tmp_path / "r.jsonl", tmp_path / "page.md", tmp_path / "figure.svg"
-    path.write_text("".join(json.dumps(r) + "\n" for r in [*MADE_UP, *TINY]))
+    path.write_text("".join(json.dumps(r) + "\n" for r in (of_today(bench, r) for r in [*MADE_UP, *TINY])))
     bench.main(["--results", str(path), "--report", "--out", str(page), "--figure", str(figure)])
     text = page.read_text()
     assert capsys.readouterr().out == text
