@@ -15,7 +15,7 @@ INSTALL    = $(BIN)/python -m pip install --disable-pip-version-check --quiet $(
 ENSURE_VENV = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softde needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make PYTHON=...")' \
 	&& { test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); }
 
-.PHONY: demo test test-oldest check bench docs clean
+.PHONY: demo test test-oldest oldest check bench docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.softde-demo
@@ -24,11 +24,14 @@ demo: $(VENV)/.softde-demo
 test: $(VENV)/.softde-test
 	$(BIN)/python -m pytest
 
-test-oldest:
-	mkdir -p build
-	$(PYTHON) tools/floors.py $(KEEP) > build/oldest.txt
-	$(MAKE) VENV=.cache/oldest VERSIONS=build/oldest.txt .cache/oldest/.softde-test
+test-oldest: oldest
 	.cache/oldest/bin/python -m pytest -m "not slow"
+
+oldest:
+	mkdir -p build
+	$(PYTHON) tools/floors.py $(KEEP) > build/oldest.new
+	cmp -s build/oldest.new build/oldest.txt || cp build/oldest.new build/oldest.txt
+	$(MAKE) VENV=.cache/oldest VERSIONS=build/oldest.txt .cache/oldest/.softde-test
 
 check: $(VENV)/.softde-dev docs
 	$(BIN)/ruff check .
