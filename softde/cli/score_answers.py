@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import copyfile
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -70,10 +68,7 @@ def _human(survey: str, human: Path) -> HumanAnswers:
     for file, what in ((expanded(survey), QUESTIONS), (shares, PROPORTIONS)):
         if not file.is_file():
             raise ValueError(f"cannot read {str(file)!r}; expected CultureSPA's {what}, whatever its name")
-    with TemporaryDirectory() as folder:  # the loader takes the two files side by side, under their own names
-        copyfile(expanded(survey), Path(folder) / QUESTIONS)
-        copyfile(shares, Path(folder) / PROPORTIONS)
-        return load_culture_spa(folder)
+    return load_culture_spa(shares, questions=survey)
 
 
 def _scored(found: CultureSPAScore, metric: str, region: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from softde.surveys.values import listed, nearest
 
@@ -75,3 +76,13 @@ def unique(names: Iterable[str], what: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"duplicate {what} {listed(map(repr, twice))}; each may appear once, so rename or remove one")
+
+
+def row_weights(weights: npt.ArrayLike | None, count: int, what: str) -> npt.NDArray[np.float64]:
+    """(count,) weights of regions or respondents, from 0 up; ones where none are given."""
+    given = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
+    if given.shape != (count,) or not np.isfinite(given).all() or (given < 0).any():
+        raise ValueError(
+            f"weights: expected a finite number from 0 up for each of {count} {what}, got shape {given.shape}"
+        )
+    return given

@@ -23,6 +23,7 @@ def load_culture_spa(
     folder: str | os.PathLike[str],
     survey: Survey | None = None,
     *,
+    questions: str | os.PathLike[str] | None = None,
     missing: Missing = (),
     leave_out: Sequence[str] = (),
 ) -> HumanAnswers:
@@ -36,14 +37,16 @@ def load_culture_spa(
     ----------
     folder : with wvs_questions.json and proportions_group_by_country.json; or the path of the second.
     survey : whose items to read, by id ("Q46") and option value. None makes one of all items that have answers.
+    questions : the first file, where it has another name or place.
     """
     path = expanded(os.fspath(folder))
     path = path / PROPORTIONS if path.is_dir() else path
+    asked = path.with_name(QUESTIONS) if questions is None else expanded(os.fspath(questions))
     table = _json(path)
     with naming(path.name):
         cells, codes = _cells(table)
         if survey is None:
-            survey = _survey(_json(path.with_name(QUESTIONS)), codes)
+            survey = _survey(_json(asked), codes)
         need_items(survey, codes)
         return shares_of(survey, cells, path.name, missing, leave_out)
 

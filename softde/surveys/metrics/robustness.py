@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from softde.surveys.checks import row_weights
 from softde.surveys.scoring import Array
 from softde.surveys.values import FrozenDict, listed
 
@@ -39,11 +40,7 @@ def between_region_deviation(human: npt.ArrayLike, weights: npt.ArrayLike | None
     array = np.asarray(human, dtype=np.float64)
     if array.ndim != 2:
         raise ValueError(f"human: expected (regions, items) item means or factor scores, got shape {array.shape}")
-    given = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if given.shape != (len(array),) or not np.isfinite(given).all() or (given < 0).any():
-        raise ValueError(
-            f"weights: expected a finite number from 0 up for each of {len(array)} regions, got shape {given.shape}"
-        )
+    given = row_weights(weights, len(array), "regions")
     there = np.where(np.isnan(array), 0.0, given[:, None])
     values = np.where(np.isnan(array), 0.0, array)
     with np.errstate(invalid="ignore", divide="ignore"):

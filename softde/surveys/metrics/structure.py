@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from softde.surveys.checks import row_weights
 from softde.surveys.scoring import Array
 
 LEAST = 3  # rows that a correlation needs: through two points there is always a line
@@ -21,11 +22,7 @@ def item_correlations(values: npt.ArrayLike, weights: npt.ArrayLike | None = Non
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2:
         raise ValueError(f"values: expected (respondents, items), got shape {array.shape}")
-    weight = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if weight.shape != (len(array),) or not np.isfinite(weight).all() or (weight < 0).any():
-        raise ValueError(
-            f"weights: expected a finite number from 0 up for each of {len(array)} respondents, got {weight.shape}"
-        )
+    weight = row_weights(weights, len(array), "respondents")
     there = (~np.isnan(array) & (weight > 0)[:, None]).astype(np.float64)
     counts = there.T @ there
     with np.errstate(invalid="ignore", divide="ignore"):
