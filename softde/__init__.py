@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from softde.align import Result, Results, align
     from softde.cluster import RayWorkers
     from softde.compare import compare
-    from softde.condition import Condition
+    from softde.condition import Condition, Panel
     from softde.design import Design
     from softde.gradient import GradientSteps
     from softde.halving import Halving
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from softde.readouts import Argmax, Expected, Generated, Sampled, SequenceLogprob
     from softde.space import Convex, LowRank, Projected, PromptSpace, interpolate
     from softde.surveys import Survey, Target, load_human, load_survey
+    from softde.surveys.examples import Example, Examples
     from softde.surveys.targets import CultureSPATarget, MeansTarget, ScoresTarget, SharesTarget
 
 __version__ = "0.1.0"
@@ -46,12 +47,15 @@ __all__ = [
     "Convex",
     "CultureSPATarget",
     "Design",
+    "Example",
+    "Examples",
     "Expected",
     "Generated",
     "GradientSteps",
     "Halving",
     "LowRank",
     "MeansTarget",
+    "Panel",
     "Projected",
     "PromptSpace",
     "RayWorkers",
@@ -85,7 +89,7 @@ _HOMES = {
     "align": ("Result", "Results", "align"),
     "cluster": ("RayWorkers",),
     "compare": ("compare",),
-    "condition": ("Condition",),
+    "condition": ("Condition", "Panel"),
     "design": ("Design",),
     "lm": ("LM",),
     "gradient": ("GradientSteps",),
@@ -98,6 +102,7 @@ _HOMES = {
     "readouts": ("Argmax", "Expected", "Generated", "Sampled", "SequenceLogprob"),
     "space": ("Convex", "LowRank", "Projected", "PromptSpace", "interpolate"),
     "surveys": ("Survey", "Target", "load_human", "load_survey"),
+    "surveys.examples": ("Example", "Examples"),
     "surveys.targets": ("CultureSPATarget", "MeansTarget", "ScoresTarget", "SharesTarget"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softde.checks import check_kinds
-from softde.condition import Condition, as_condition
+from softde.condition import Condition, Panel, as_condition, members
 from softde.design import Design
 from softde.lm import LM
+from softde.lm.adapter import adapted, check_adapter
 from softde.lm.layout import ORDERS
 from softde.readouts import Answers, Expected, Reading, Readout, check_readout
 from softde.readouts import probabilities as probabilities
@@ -41,7 +43,7 @@ class Responses:
     """
 
     survey: Survey
-    condition: Condition
+    condition: Condition | Panel
     probabilities: Array
     option_mass: Array
     forward_tokens: int
@@ -155,7 +157,7 @@ class Responses:
 def administer(
     survey: Survey,
     lm: LM,
-    condition: Condition | None = None,
+    condition: Condition | Panel | None = None,
     orders: str = "both",
     plain: bool = False,
     readout: Readout = Expected(),  # noqa: B008 (a frozen value)
@@ -165,6 +167,7 @@ def administer(
 
     Parameters
     ----------
+    condition : what the model is under; None is the unprompted model, a `Panel` several conditions in turn.
     orders : "both" asks with the options listed forward and reversed, and averages; or "forward", "reversed". Of items
         with several wordings all are asked.
     plain : one forward per question without any shared computation: slow, and the reference.
@@ -176,18 +179,20 @@ def administer(
     Raises
     ------
     ValueError
-        If the condition's soft prompt has another hidden size than the model, an option label is not one token,
-        `readout` is none, or a design comes with another read-out.
+        If the condition's soft prompt has another hidden size than the model, its adapter is of another model, an
+        option label is not one token, `readout` is none, or a design comes with another read-out.
     """
     check_kinds({"survey": (survey, Survey), "lm": (lm, LM)})
     check_readout(readout)
     readout = _asked_by(design, readout)
     condition = as_condition(condition)
-    if condition.prompt is not None:
-        condition.prompt.check_model(lm)
-    plan = lm.plan(survey, system=condition.system, placement=condition.placement, orders=orders)
-    prompts = None if condition.prompt is None else condition.prompt.embeddings[None]
-    reading = readout.read(lm, plan, survey, prompts, plain=plain)
+    for member in members(condition):
+        if member.prompt is not None:
+            member.prompt.check_model(lm)
+        if member.adapter is not None:
+            check_adapter(lm, member.adapter)
+    readings = [_read(survey, lm, member, orders, plain, readout) for member in members(condition)]
+    reading = readings[0] if isinstance(condition, Condition) else together(survey, readings)
     return Responses(
         survey,
         condition,
@@ -201,6 +206,46 @@ def administer(
         None if reading.texts is None else reading.texts[0],
         _values(survey, reading),
         ORDERS[orders],
+    )
+
+
+def _read(survey: Survey, lm: LM, condition: Condition, orders: str, plain: bool, readout: Readout) -> Reading:
+    with adapted(lm, condition.adapter) as asked:
+        plan = asked.plan(survey, condition.system, condition.placement, orders, examples=condition.examples)
+        prompts = None if condition.prompt is None else condition.prompt.embeddings[None]
+        return readout.read(asked, plan, survey, prompts, plain=plain)
+
+
+def together(survey: Survey, readings: Sequence[Reading]) -> Reading:
+    """The answers of several conditions as those of one; without single answers, each condition's item means are one's.
+
+    Probabilities are means over the conditions that gave a valid answer to the item.
+    """
+
+    def mean(name: str) -> Array:
+        return np.asarray(np.mean([getattr(reading, name) for reading in readings], axis=0))
+
+    def rows(name: str) -> Any:
+        parts = [getattr(reading, name) for reading in readings]
+        return None if any(part is None for part in parts) else np.concatenate(parts, axis=1)
+
+    found = np.stack([reading.probabilities for reading in readings])  # (conditions, population, items, options)
+    valid = ~np.isnan(found)
+    with np.errstate(invalid="ignore"):  # nobody's valid answer: 0 / 0 is the NaN that says so
+        shares = np.where(valid, found, 0.0).sum(axis=0) / valid.sum(axis=0)
+    answers, values, texts = rows("answers"), rows("values"), [reading.texts for reading in readings]
+    if answers is None and values is None:
+        values = item_means(survey, found).swapaxes(0, 1)
+    written = [text for text in texts if text is not None]
+    return Reading(
+        shares,
+        mean("option_mass"),
+        mean("invalid"),
+        mean("refused"),
+        sum(reading.tokens for reading in readings),
+        answers,
+        tuple(sum(people, ()) for people in zip(*written, strict=True)) if len(written) == len(texts) else None,
+        values,
     )
 
 

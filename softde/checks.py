@@ -18,6 +18,7 @@ HOW = {
     "SideEffects": ("softde.SideEffects(weight=10.0) is one", ""),
     "GradientSteps": ("softde.GradientSteps(steps=20) is one", ""),
     "SoftPrompt": ("softde.SoftPrompt.load({!r}) reads one", "prompt.safetensors"),
+    "Examples": ("softde.baselines.self_alignment(...) makes a condition with some", ""),
     "Condition": ("softde.Condition(system={!r}) is one, softde.Condition() the unprompted model", "You are ..."),
 }
 

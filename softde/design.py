@@ -202,7 +202,7 @@ class Design:
             wanted = {question for r in rows for question in sheets[r]}
             asked = [question for question in every_question(survey, "both") if question in wanted]
             system = "\n".join(filter(None, (plan.system, persona))) or None
-            mine = lm.plan(survey, system, plan.placement, asked=asked)
+            mine = lm.plan(survey, system, plan.placement, asked=asked, examples=plan.examples)
             answer = question_by_question(lm, mine, prompts, plain)
             column = {question: number for number, question in enumerate(asked)}
             columns = np.array([[column[question] for question in sheets[r]] for r in rows])

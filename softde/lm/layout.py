@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from softde.lm.template import after_bos, check_placement, cut_ids, question_text, render, token_ids
 from softde.surveys import Item, Survey
+from softde.surveys.examples import Examples
 from softde.surveys.targets import only_items
 
 Asked = tuple[int, str, int]  # (item, order, phrasing) of a question
+NO_EXAMPLES = Examples({})
 ORDERS = {"forward": ("forward",), "reversed": ("reversed",), "both": ("forward", "reversed")}
 
 
@@ -75,6 +77,7 @@ class Plan:
     system: str | None
     blocks: tuple[tuple[int, ...], ...]
     digest: str
+    examples: Examples | None = None
 
     @cached_property
     def stem(self) -> int:
@@ -142,8 +145,11 @@ def make_plan(
     placement: str,
     orders: str,
     asked: Sequence[Asked] | None = None,
+    examples: Examples | None = None,
 ) -> Plan:
     """Tokenise every item in every order and wording, or those questions of them that are `asked`, of every item one.
+
+    examples : answered items that stand before those that have some.
 
     Raises
     ------
@@ -156,14 +162,14 @@ def make_plan(
         raise ValueError(f"orders: expected one of {', '.join(ORDERS)}, got {orders!r}")
     system = (system or "").strip() or None
     questions = tuple(
-        _question(tokenizer, survey, i, order, phrasing, system, placement)
+        _question(tokenizer, survey, i, order, phrasing, system, placement, examples or NO_EXAMPLES)
         for i, order, phrasing in (every_question(survey, orders) if asked is None else asked)
     )
     blocks = tuple(tuple(i for i, q in enumerate(questions) if q.item in items) for items in item_blocks(survey))
     content = [placement, blocks, [[q.item, q.order, q.prefix_ids, q.suffix_ids, q.option_ids] for q in questions]]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     most = max(len(item.options) for item in survey.items)
-    return Plan(placement, questions, len(survey.items), most, system, blocks, digest)
+    return Plan(placement, questions, len(survey.items), most, system, blocks, digest, examples)
 
 
 def every_question(survey: Survey, orders: str) -> Iterator[Asked]:
@@ -261,12 +267,19 @@ def _grow(rests: list[tuple[tuple[int, ...], int]], parent: int, made: int) -> I
 
 
 def _question(
-    tokenizer: Any, survey: Survey, index: int, order: str, phrasing: int, system: str | None, placement: str
+    tokenizer: Any,
+    survey: Survey,
+    index: int,
+    order: str,
+    phrasing: int,
+    system: str | None,
+    placement: str,
+    examples: Examples,
 ) -> Question:
     item = survey.items[index].worded(phrasing)
-    before, after = render(
-        tokenizer, question_text(item, order, survey.instruction, survey.common_first), system, placement
-    )
+    user = examples.text(item.id, order) + question_text(item, order, survey.instruction, survey.common_first)
+    turns = examples.conversation(item.id, order, survey.instruction)
+    before, after = render(tokenizer, user, system, placement, turns)
     head, tail, own = cut_ids(tokenizer, before, after)
     context, known = (before + after, head + tail) if own else (after, tail)
     cue, shown_ids = _option_tokens(tokenizer, item, context, known)

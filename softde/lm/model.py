@@ -20,6 +20,7 @@ from softde.lm.engine import Engine, OptionLogprobs, Survives
 from softde.lm.explain import Explanation, shape_of
 from softde.lm.layout import Asked, Plan, make_plan
 from softde.surveys import Survey
+from softde.surveys.examples import Examples
 
 TINY = "tiny"
 VOLATILE_CONFIG = ("_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype")
@@ -114,16 +115,18 @@ class LM:
         placement: str = "late",
         orders: str = "both",
         asked: Sequence[Asked] | None = None,
+        examples: Examples | None = None,
     ) -> Plan:
         """The survey as token ids: every item in every order and wording.
 
         placement : soft tokens stand at the "front" (before everything), "after_bos", in the "system" turn, at
         "user_start" or "late" (the start or the end of the user's text). asked : (item, order, phrasing) of the
-        questions to ask, of every item one or more, instead of all; orders then says nothing.
+        questions to ask, of every item one or more, instead of all; orders then says nothing. examples : answered items
+        that stand before those that are asked.
         """
-        key = (survey.digest, system, placement, orders, None if asked is None else tuple(asked))
+        key = (survey.digest, system, placement, orders, None if asked is None else tuple(asked), examples)
         if key not in self._plans:
-            plan = make_plan(self.tokenizer, survey, system, placement, orders, asked)
+            plan = make_plan(self.tokenizer, survey, system, placement, orders, asked, examples)
             self._fits(survey, plan)
             while len(self._plans) >= CACHED_PLANS:
                 del self._plans[next(iter(self._plans))]
@@ -220,9 +223,11 @@ class LM:
         context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         longest = max(plan.questions, key=lambda q: q.length)
         if context and longest.length >= context:
+            shown = "system text" if plan.examples is None else "system text and examples"
             raise ValueError(
-                f"item {survey.items[longest.item].id!r} has {longest.length} tokens with its system text, but the "
-                f"model reads {context}; shorten the item or the system text"
+                f"item {survey.items[longest.item].id!r} has {longest.length} tokens with its {shown}, but the "
+                f"model reads {context}; shorten the item{', take fewer examples' * bool(plan.examples)} or shorten "
+                "the system text"
             )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from softde.surveys import Item
 
+Turns = Sequence[tuple[str, str]]  # what the user said and what the assistant answered
+
 PLACEMENTS = ("front", "after_bos", "system", "user_start", "late")
 MARK = "[[softde:soft-tokens]]"  # stands where the soft tokens go while the template is applied
 # Some templates print today's date or open a "thinking" section; both are pinned so that a plan is the same every day.
@@ -34,13 +36,17 @@ def question_text(item: Item, order: str, instruction: str, common_first: bool =
     return "\n".join([instruction, *lines, item.text] if common_first else [item.text, *lines, instruction]).strip()
 
 
-def render(tokenizer: Any, user: str, system: str | None = None, placement: str = "late") -> tuple[str, str]:
+def render(
+    tokenizer: Any, user: str, system: str | None = None, placement: str = "late", turns: Turns = ()
+) -> tuple[str, str]:
     """The whole prompt as text, cut where a placement puts soft tokens into it: (before, after).
 
     "late" cuts at the end of the user's text, "user_start" at its start, "system" at the end of the system text, which
     makes a system turn where there was none. "front" and "after_bos" are places among ids, not in a text, which is
     cut as for "late". A tokenizer without a chat template gets "{system}\\n\\n{user}" and "\\nAnswer:"; a template that
     refuses or drops the system text gets it at the start of the user's turn.
+
+    turns : (user, assistant) texts that come before; without a chat template "{user}\\nAnswer: {assistant}" each.
 
     Raises
     ------
@@ -50,13 +56,16 @@ def render(tokenizer: Any, user: str, system: str | None = None, placement: str 
     if placement == "system":
         system = f"{system or ''}{MARK}"
     spoken = {"system": user, "user_start": MARK + user}.get(placement, user + MARK)
-    folded = f"{system}\n\n{spoken}" if system else spoken
     if not getattr(tokenizer, "chat_template", None):
-        text: str | None = f"{tokenizer.bos_token or ''}{folded}\nAnswer:"
+        earlier = "".join(f"{asked}\nAnswer: {answer}\n\n" for asked, answer in turns)
+        opening = f"{system}\n\n" if system else ""
+        text: str | None = f"{tokenizer.bos_token or ''}{opening}{earlier}{spoken}\nAnswer:"
     elif system and not keeps_system(tokenizer, system):
-        text = _apply_template(tokenizer, folded, None)
+        first, *rest = [*turns, (spoken, "")]
+        *earlier_turns, (spoken, _) = [(f"{system}\n\n{first[0]}", first[1]), *rest]
+        text = _apply_template(tokenizer, spoken, None, earlier_turns)
     else:
-        text = _apply_template(tokenizer, spoken, system)
+        text = _apply_template(tokenizer, spoken, system, turns)
     if text is None or text.count(MARK) != 1 or user not in text:
         raise ValueError(
             "chat template: expected it to show the user's text once, "
@@ -96,9 +105,11 @@ def after_bos(tokenizer: Any, ids: Sequence[int]) -> int:
     return 1
 
 
-def _apply_template(tokenizer: Any, user: str, system: str | None) -> str | None:
+def _apply_template(tokenizer: Any, user: str, system: str | None, turns: Turns = ()) -> str | None:
     """The rendered conversation, or None if the template refuses it."""
     messages = [{"role": "system", "content": system}] if system else []
+    for asked, answer in turns:
+        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     messages.append({"role": "user", "content": user})
     template: dict[str, str] = {}
     if "strftime_now" in str(tokenizer.chat_template):  # asks for today; transformers passes no function of ours
