@@ -11,9 +11,14 @@ VENV      ?= .venv
 PIP_FLAGS ?=
 VERSIONS  ?= constraints.txt
 BIN       := $(VENV)/bin
+# One file's tests stay together, with what they share.
+SIDE_BY_SIDE ?= -n auto --maxprocesses 8 --dist loadfile
 INSTALL    = $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c $(VERSIONS)
 ENSURE_VENV = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softde needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make PYTHON=...")' \
 	&& { test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); }
+
+# Small models, and tests side by side: more threads are slower.
+test test-oldest check: export OMP_NUM_THREADS = 1
 
 .PHONY: demo test test-oldest oldest check bench docs clean
 .DEFAULT_GOAL := demo
@@ -22,10 +27,10 @@ demo: $(VENV)/.softde-demo
 	$(BIN)/softde align "Saudi Arabia" --out runs/saudi-arabia
 
 test: $(VENV)/.softde-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-oldest: oldest
-	.cache/oldest/bin/python -m pytest -m "not slow"
+	.cache/oldest/bin/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 oldest:
 	mkdir -p build
@@ -38,7 +43,7 @@ check: $(VENV)/.softde-dev docs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 bench: $(VENV)/.softde-demo
 	set -e; for script in $(filter-out %_quality.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script; done  # that one takes hours

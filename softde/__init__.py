@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from softde import baselines
+    from softde.abilities import abilities, load_quiz, pareto, written
     from softde.administer import Responses, administer
     from softde.align import Result, Results, align
     from softde.cluster import RayWorkers
@@ -72,6 +73,7 @@ __all__ = [
     "Subspace",
     "Survey",
     "Target",
+    "abilities",
     "administer",
     "align",
     "align_joint",
@@ -80,11 +82,15 @@ __all__ = [
     "compare",
     "interpolate",
     "load_human",
+    "load_quiz",
     "load_survey",
     "minimize",
+    "pareto",
+    "written",
 ]
 
 _HOMES = {
+    "abilities": ("abilities", "load_quiz", "pareto", "written"),
     "administer": ("Responses", "administer"),
     "align": ("Result", "Results", "align"),
     "cluster": ("RayWorkers",),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from softde.cli.abilities import abilities
 from softde.cli.administer import administer
 from softde.cli.align import align
 from softde.cli.compare import compare
@@ -58,6 +59,7 @@ app = typer.Typer(
 app.callback(invoke_without_command=True)(softde)
 app.command(epilog="Docs: docs/ in the repository.")(align)
 app.command()(compare)
+app.command()(abilities)
 app.command()(administer)
 app.command()(verify)
 app.command("explain-plan")(explain_plan)
