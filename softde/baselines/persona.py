@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from softde.baselines.wording import adjective, fill, spoken, wording
 from softde.condition import Condition
 
-TEMPLATE = "You are a typical person from {region}."
 
+def persona(region: str, template: str | None = None, language: str = "en") -> Condition:
+    """A condition whose system text names a region: culture-aware prompting, P1 of Xu et al. (arXiv 2410.12971).
 
-def persona(region: str, template: str = TEMPLATE) -> Condition:
-    """A condition whose system text names a region.
+    region : as it should stand in an English sentence, whether a survey knows it or not; in Arabic and Chinese, regions
+        that softde knows by name or code get their name there.
+    template : a sentence with the place {region}, or {adjective} for the region's English adjective, as
+        `wording("en").background` has it; None is `wording(language).persona`.
 
-    region : as it should stand in the sentence; whether a survey knows it does not matter here.
-    template : a sentence with the place "{region}".
+    Raises
+    ------
+    ValueError
+        Neither place is in the template; no adjective is known; no texts in the language.
     """
-    if "{region}" not in template:
-        raise ValueError(f"template: expected a sentence with '{{region}}' in it, got {template!r}; add the place")
-    return Condition(name="persona", system=template.replace("{region}", region))
+    text = wording(language).persona if template is None else template
+    name = region if language == "en" else spoken(region, language)
+    if "{adjective}" in text:
+        return Condition(name="persona", system=fill(text, (), {"region": name, "adjective": adjective(region)}))
+    return Condition(name="persona", system=fill(text, ("region",), {"region": name}))

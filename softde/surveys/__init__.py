@@ -3,7 +3,7 @@
 from softde.surveys.composites import Pair, Subset
 from softde.surveys.factors import FactorModel
 from softde.surveys.human import HumanAnswers, Respondents, answers_of, load_human
-from softde.surveys.loaders import load_survey, shipped_surveys
+from softde.surveys.loaders import load_survey, shipped_surveys, survey_languages
 from softde.surveys.policy import Projection, Scoring
 from softde.surveys.published import Edition, Target
 from softde.surveys.regions import Region, find_region, known_regions
@@ -38,4 +38,5 @@ __all__ = [
     "nulls",
     "options",
     "shipped_surveys",
+    "survey_languages",
 ]

@@ -23,12 +23,28 @@ log = logging.getLogger("softde")
 
 def shipped_surveys() -> tuple[str, ...]:
     """Names of the surveys that come with softde."""
+    return tuple(name for name in _shipped_files() if "." not in name)
+
+
+def survey_languages(name: str) -> tuple[str, ...]:
+    """Tags of the languages that a shipped survey comes in, its own first; VSM 2013 comes in en, ar and zh."""
+    others = (file.partition(".") for file in _shipped_files())
+    return (_shipped(name).language, *(language for survey, _, language in others if survey == name and language))
+
+
+@lru_cache(maxsize=1)
+def _shipped_files() -> tuple[str, ...]:
+    """Shipped surveys, and translations of some as "vsm13.ar"."""
     files = resources.files("softde.surveys").joinpath("data").iterdir()
     return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
 
 
 def load_survey(
-    source: str | os.PathLike[str], *, base: str | None = None, options: Sequence[str] | None = None
+    source: str | os.PathLike[str],
+    *,
+    base: str | None = None,
+    options: Sequence[str] | None = None,
+    language: str | None = None,
 ) -> Survey:
     """A survey by shipped name ("vsm13", or "vsm13:cat_35_25" for a variant) or from a .toml or .csv file.
 
@@ -38,6 +54,7 @@ def load_survey(
     base : for a .csv: the shipped survey whose scales, formulas and published scores items of the same id inherit.
         Without it, a .csv with exactly the item ids of a shipped survey inherits from that one.
     options : for a .csv: the option texts of every item that has none of its own, valued 1, 2, ….
+    language : for a shipped survey: one of its `survey_languages`; "vsm13:ar" is short for it and the survey's id.
 
     Raises
     ------
@@ -45,11 +62,13 @@ def load_survey(
         Anything wrong, naming the file, the item or key, and what to change.
     """
     name = os.fspath(source)
-    survey, _, variant = name.partition(":")
+    survey, _, rest = name.partition(":")
     if isinstance(source, str) and survey in shipped_surveys():
         if base is not None or options is not None:
             raise ValueError(f"base and options go with a .csv file; {name!r} is a shipped survey that has its own")
-        return _shipped(survey).variant(variant) if variant else _shipped(survey)
+        return _in_language(survey, rest, language)
+    if language is not None:
+        raise ValueError("language goes with the name of a shipped survey; a file has its own, under the key language")
     path = expanded(name)
     kind = path.suffix.lower()
     if kind not in (".toml", ".csv"):
@@ -67,9 +86,23 @@ def load_survey(
         return build(_with_base(document), path.stem)
 
 
+def _in_language(name: str, rest: str, language: str | None) -> Survey:
+    """A shipped survey; `rest` is a language, a variant, or both with a colon between."""
+    known = survey_languages(name)
+    first, _, after = rest.partition(":")
+    if first in known and language in (None, first):
+        language, rest = first, after
+    if language is not None and language not in known:
+        raise ValueError(
+            f"survey {name!r} comes in {listed(known)}, not in language {language!r}; give a file of yours"
+        )
+    survey = _shipped(name if language in (None, known[0]) else f"{name}.{language}")
+    return survey.variant(rest) if rest else survey
+
+
 @lru_cache(maxsize=32)
 def _shipped(name: str) -> Survey:
-    return build(_shipped_document(name), name)
+    return build(_with_base(_shipped_document(name)), name)
 
 
 def _shipped_document(name: str) -> Document:
