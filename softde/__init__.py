@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from softde.administer import Responses, administer
     from softde.align import Result, Results, align
     from softde.cluster import RayWorkers
-    from softde.compare import compare
+    from softde.compare import Entry, Exam, compare, compare_methods
     from softde.condition import Condition, Panel
     from softde.design import Design
     from softde.gradient import GradientSteps
@@ -48,6 +48,8 @@ __all__ = [
     "Convex",
     "CultureSPATarget",
     "Design",
+    "Entry",
+    "Exam",
     "Example",
     "Examples",
     "Expected",
@@ -80,6 +82,7 @@ __all__ = [
     "baselines",
     "bbt",
     "compare",
+    "compare_methods",
     "interpolate",
     "load_human",
     "load_quiz",
@@ -94,7 +97,7 @@ _HOMES = {
     "administer": ("Responses", "administer"),
     "align": ("Result", "Results", "align"),
     "cluster": ("RayWorkers",),
-    "compare": ("compare",),
+    "compare": ("Entry", "Exam", "compare", "compare_methods"),
     "condition": ("Condition", "Panel"),
     "design": ("Design",),
     "lm": ("LM",),

@@ -177,7 +177,7 @@ def test_persona() -> None:
     condition = baselines.persona("Saudi Arabia")
     assert condition == Condition("You are a typical person from Saudi Arabia.", name="persona")
     assert baselines.persona("{odd} place", "From {region}!").system == "From {odd} place!"
-    with pytest.raises(ValueError, match="'{region}'"):
+    with pytest.raises(ValueError, match=r"\{region\}"):
         baselines.persona("Saudi Arabia", "You are a person.")
 
 

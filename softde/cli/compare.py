@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from softde.cli.compare_methods import (
+    DEFAULT,
+    exam_of,
+    human_of,
+    named_methods,
+    prompt_entries,
+    read_prompts,
+    written_entries,
+)
 from softde.cli.folders import PROMPT_FILE
-from softde.cli.loading import load_recorded, load_survey, made_with, read_prompt, recorded_survey
-from softde.cli.options import VSM, Device, Dtype, Edition, Norm, Orders, Region, Revision
+from softde.cli.loading import load_recorded, load_survey, made_with, recorded_survey
+from softde.cli.options import VSM, Device, Dtype, Edition, Norm, Orders, Revision, path
 from softde.cli.printing import say
 from softde.cli.targets import Distance, HeldOut, Human, Kind, target_of
 from softde.files import expanded
@@ -21,12 +30,18 @@ if TYPE_CHECKING:
 
 
 def compare(
-    region: Region,
+    region: Annotated[
+        list[str], typer.Argument(help='A region by name, alias or ISO code, such as "Saudi Arabia" or SA; or several.')
+    ],
     prompt: Annotated[
-        list[Path] | None, typer.Option("--prompt", help="A soft prompt's file or run folder; may be repeated.")
+        list[str] | None,
+        typer.Option("--prompt", help="A soft prompt's file or run folder, or REGION=FILE; may be repeated."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model to ask. [default: the first prompt's, else tiny]")] = None,
-    survey: Annotated[str | None, typer.Option(help="Survey to ask. [default: the first prompt's, else vsm13]")] = None,
+    survey: Annotated[
+        list[str] | None,
+        typer.Option("--survey", help="Survey to ask; may be repeated. [default: the first prompt's, else vsm13]"),
+    ] = None,
     edition: Edition = None,
     target: Kind = "scores",
     distance: Distance = None,
@@ -34,20 +49,63 @@ def compare(
     human: Human = None,
     norm: Norm = "L1",
     orders: Orders = "both",
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="For the table of methods, with commas: unprompted, persona, cross-culture, self-alignment, "
+            f"persona+self-alignment, cross-culture+self-alignment, description. [default: {DEFAULT}]"
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--out", help="File for it: .parquet or .csv for its rows, .md to read.")
+    ] = None,  # not "out", which is align's folder
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder for its answers; the same command goes on from there.", parser=path)
+    ] = None,
     dtype: Dtype = None,
     device: Device = None,
     revision: Revision = None,
 ) -> None:
     """Set the unprompted model, a persona prompt and soft prompts beside a region's published scores.
 
+    With several regions, several surveys, --methods, --out or --checkpoint: a table of methods over regions.
+
     \b
     Example:  softde compare "Saudi Arabia" --prompt runs/saudi-arabia/prompt.safetensors
+              softde compare SA India --prompt SA=runs/sa --prompt India=runs/india --survey vsm13 --survey iw
     """
-    prompts = {path: read_prompt(path) for path in map(expanded, prompt or ())}
-    asked = _first_survey(prompts) if survey is None else load_survey(survey)
-    goal, norm = target_of(asked, region, edition, target, distance, held_out, human, norm)
-    for path, made in prompts.items():
-        _note_another_survey(path, made, asked)
+    given = read_prompts(prompt or (), region)
+    prompts = {path: made for _, path, made in given.values()}
+    names, several = survey or [], any(one is not None for one, _, _ in given.values())
+    asked = [load_survey(name) for name in names] or [_first_survey(prompts)]
+    wanted = methods is not None or table is not None or checkpoint is not None
+    if len(region) == len(asked) == 1 and not several and not wanted:
+        goal, norm = target_of(asked[0], region[0], edition, target, distance, held_out, human, norm)
+    else:
+        goal = None
+        chosen = named_methods(methods or DEFAULT)
+        needed = any(method.human for method in chosen.values())
+        people = [human_of(one, human, target, needed) for one in asked]
+        exams = [
+            exam_of(one, region, answers, target, edition, distance, held_out, norm, orders)
+            for one, answers in zip(asked, people, strict=True)
+        ]
+        entries = written_entries(chosen, list(zip(exams, people, strict=True)))
+        entries += prompt_entries(given, dict(zip(prompts, prompt_names(prompts), strict=True)))
+        _check_files(table, checkpoint)
+    for file, made in prompts.items():
+        for one in asked:
+            _note_another_survey(file, made, one)
+    lm = load_recorded(model, list(prompts.values()), dtype, device, revision)
+    if goal is None:
+        from softde.compare import compare_methods
+
+        found = compare_methods(lm, exams, entries, checkpoint=checkpoint)
+        print(found)
+        if table is not None:
+            found.save(table)
+            say(f"softde: the table is in {table}")
+        return
 
     from softde.baselines import persona
     from softde.compare import compare as administer_all
@@ -55,8 +113,19 @@ def compare(
 
     conditions = [Condition(), persona(goal.region)]
     conditions += [Condition(name=n, prompt=p) for n, p in zip(prompt_names(prompts), prompts.values(), strict=True)]
-    lm = load_recorded(model, list(prompts.values()), dtype, device, revision)
-    print(administer_all(lm, asked, goal, conditions, orders, norm))
+    print(administer_all(lm, asked[0], goal, conditions, orders, norm))
+
+
+def _check_files(table: Path | None, checkpoint: Path | None) -> None:
+    """Refuse files that could not be written, before a model is loaded."""
+    from softde.compare.sheets import read_sheets
+    from softde.compare.table import check_suffix
+
+    if table is not None:
+        check_suffix(table)
+        if not expanded(table).parent.is_dir():
+            raise ValueError(f"--out: the folder {expanded(table).parent} does not exist; make it first")
+    read_sheets(checkpoint)
 
 
 def _first_survey(prompts: Mapping[Path, SoftPrompt]) -> Survey:

@@ -124,3 +124,10 @@ def test_weights_travel_as_a_column() -> None:
 def test_bad_input(statistic: Any, shape: Any, axes: Any, n: int, level: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bootstrap(statistic, np.zeros(shape), axes, n, level)
+
+
+def test_ties_with_the_estimate_do_not_depend_on_the_unit() -> None:
+    few = np.array([0.1, 0.2, 0.4, 0.7])
+    one = bootstrap(lambda batch: batch.mean(axis=1), few)
+    other = bootstrap(lambda batch: batch.mean(axis=1), few * 3)
+    np.testing.assert_allclose([other.low, other.high], [3 * float(one.low), 3 * float(one.high)], rtol=1e-9)

@@ -17,6 +17,7 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 
 AT_ONCE = 1 << 22  # numbers in the resamples that are held at one time (32 MiB)
 NORMAL = NormalDist()
+TIED = 1e-9  # of few entries many resamples have the estimate itself, up to the order in which it was summed
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ def _acceleration(statistic: Statistic, array: Array, axes: tuple[int, ...]) -> 
 
 def _bca(tails: Array, draws: Array, estimate: Array, acceleration: Array) -> Array:
     """Φ(z₀ + (z₀ + z) / (1 − a (z₀ + z))), z₀ from the share of resamples below θ̂ (ibid., eq. 14.10 and 14.14)."""
-    below = ((draws < estimate).mean(axis=0) + (draws <= estimate).mean(axis=0)) / 2
+    tied = np.isclose(draws, estimate, rtol=TIED, atol=0)
+    below = ((draws < estimate) & ~tied).mean(axis=0) + tied.mean(axis=0) / 2
     fit = (below > 0) & (below < 1) & np.isfinite(acceleration)
     z0 = _each(NORMAL.inv_cdf, np.where(fit, below, 0.5))
     z = _each(NORMAL.inv_cdf, tails)

@@ -1,4 +1,4 @@
-"""compare: conditions administered to one model, one table, with what trivial answerers lose below it."""
+"""One target: conditions administered to one model, one table, with what trivial answerers lose below it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import numpy as np
 from softde.administer import administer
 from softde.align.beside import askable, checked_target
 from softde.checks import check_kinds
-from softde.condition import Condition, as_condition
+from softde.compare.text import WIDTH, aligned, markdown, number
+from softde.condition import Condition, Panel, as_condition, members
 from softde.lm import LM
+from softde.lm.adapter import check_adapter
 from softde.surveys import Survey, Target, distance, nulls
 from softde.surveys.scoring import Array, Norm, by_factor
 from softde.surveys.targets import TargetLike, as_target_like, needs_factors, only_items
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from softde.align import Result
     from softde.prompt import SoftPrompt
 
-WIDTH = 100  # columns of the plain table
-NAME_WIDTH = 30
 COARSE = 10.0  # factors with scores from here up, such as 0 to 100, are shown with one digit, smaller ones with three
 LOW_MASS = 0.5  # below it, the model mostly says something else
 LOSS_NAMES = {"L1": "sum of absolute errors", "L2": "root of the sum of squared errors"}
@@ -104,26 +104,13 @@ class Comparison:
     def to_markdown(self) -> str:
         """The table in Markdown, with its title and nulls."""
         head = ["", *self._heads()]
-        lines = [self.title(), "", _markdown(head), _markdown(["---", *["---:"] * (len(head) - 1)])]
-        lines += [_markdown([f"*{name}*" if kind == "null" else name, *cells]) for kind, name, cells in self._cells()]
+        lines = [self.title(), "", markdown(head), markdown(["---", *["---:"] * (len(head) - 1)])]
+        lines += [markdown([f"*{name}*" if kind == "null" else name, *cells]) for kind, name, cells in self._cells()]
         return "\n".join([*lines, "", self.legend()]) + "\n"
 
     def __str__(self) -> str:
-        cells = self._cells()
-        longest = min(NAME_WIDTH, max(len(name) for _, name, _ in cells))
-        columns = [[head, *(row[i] for _, _, row in cells)] for i, head in enumerate(self._heads())]
-        widths = [max(map(len, column)) + 2 for column in columns]
-        names = ["", *shortened([name for _, name, _ in cells], longest)]
-        lines: list[str] = []
-        for block in _blocks(widths, WIDTH - longest):
-            shown = [
-                f"{name:<{longest}}" + "".join(f"{columns[i][line]:>{widths[i]}}" for i in block)
-                for line, name in enumerate(names)
-            ]
-            rule = "-" * max(map(len, shown))
-            shown.insert(1, rule)
-            shown.insert(len(self.rows) + 3, rule)
-            lines += ["", *(line.rstrip() for line in shown)]
+        rows = [(name, cells) for _, name, cells in self._cells()]
+        lines = aligned(self._heads(), rows, [1 + len(self.rows)])
         return "\n".join([textwrap.fill(self.title(), WIDTH), *lines, "", textwrap.fill(self.legend(), WIDTH)])
 
     def title(self) -> str:
@@ -171,8 +158,8 @@ class Comparison:
         losses = ["loss", *(["held_out_loss"] if self.held_out_nulls is not None else [])]
 
         def texts(record: Mapping[str, Any]) -> list[str]:
-            shown = ["" if record["kind"] == "target" else _number(record[name], digits) for name in losses]
-            return [*(_number(record[f], scores) for f in self.factors), *shown, _number(record["option_mass"], 2)]
+            shown = ["" if record["kind"] == "target" else number(record[name], digits) for name in losses]
+            return [*(number(record[f], scores) for f in self.factors), *shown, number(record["option_mass"], 2)]
 
         return [(record["kind"], record["name"], texts(record)) for record in self.records()]
 
@@ -184,7 +171,7 @@ def compare(
     lm: LM,
     survey: Survey,
     target: Target | TargetLike,
-    conditions: Sequence[Condition | SoftPrompt | Result] | Condition | SoftPrompt | Result,
+    conditions: Sequence[Condition | Panel | SoftPrompt | Result] | Condition | Panel | SoftPrompt | Result,
     orders: str = "both",
     norm: Norm = "L1",
     weights: float | Mapping[str, float] | Sequence[float] | None = None,
@@ -214,9 +201,7 @@ def compare(
     asked = [as_condition(one, "conditions") for one in (given if several else [given])]
     if not asked:
         raise ValueError("conditions: expected one or more, got none; softde.Condition() is the unprompted model")
-    for condition in asked:
-        if condition.prompt is not None and condition.prompt.hidden_size != lm.hidden_size:
-            condition.prompt.check_model(lm)  # refuses before anything is asked
+    check_fit(lm, asked)
     if not isinstance(target, Target):
         return _compare_items(lm, survey, target, asked, orders)
     rows = []
@@ -229,10 +214,11 @@ def compare(
     return Comparison(lm.name, survey.id, target, tuple(rows), floors, norm, own_weights, orders)
 
 
-def _compare_items(lm: LM, survey: Survey, target: TargetLike, asked: Sequence[Condition], orders: str) -> Comparison:
+def _compare_items(
+    lm: LM, survey: Survey, target: TargetLike, asked: Sequence[Condition | Panel], orders: str
+) -> Comparison:
     """For a target that is not published scores alone: its loss, and that of held-out items."""
-    tokens = max(c.prompt.num_virtual_tokens if c.prompt is not None else 0 for c in asked)
-    target, _ = askable(lm, survey, target, orders, tokens=tokens)
+    target, _ = askable(lm, survey, target, orders, tokens=most_tokens(asked))
     goals = [target] if target.held_out_target is None else [target, target.held_out_target]
     used = np.any([goal.uses(survey).any(axis=0) for goal in goals], axis=0)
     part = only_items(survey, [item for item, there in zip(survey.item_ids, used, strict=True) if there])
@@ -251,7 +237,23 @@ def loss_of(target: TargetLike, survey: Survey, probabilities: Array) -> float:
     return float(target.loss(target.errors(target.values(survey, probabilities[None])))[0])
 
 
-def unique_names(conditions: Sequence[Condition]) -> list[str]:
+def check_fit(lm: LM, conditions: Iterable[Condition | Panel]) -> None:
+    """Refuse soft prompts and adapters of other models before anything is asked."""
+    for condition in conditions:
+        for member in members(condition):
+            if member.prompt is not None and member.prompt.hidden_size != lm.hidden_size:
+                member.prompt.check_model(lm)
+            if member.adapter is not None:
+                check_adapter(lm, member.adapter)
+
+
+def most_tokens(conditions: Iterable[Condition | Panel]) -> int:
+    """How many places of the context the longest soft prompt takes."""
+    prompts = [member.prompt for condition in conditions for member in members(condition)]
+    return max((prompt.num_virtual_tokens for prompt in prompts if prompt is not None), default=0)
+
+
+def unique_names(conditions: Sequence[Condition | Panel]) -> list[str]:
     """The conditions' names; the second of one name gets " (2)", and so on."""
     names: list[str] = []
     for condition in conditions:
@@ -261,34 +263,3 @@ def unique_names(conditions: Sequence[Condition]) -> list[str]:
             name = f"{condition.name} ({copy})"
         names.append(name)
     return names
-
-
-def shortened(names: Sequence[str], width: int) -> list[str]:
-    """Names cut in the middle where they are too long, at a place where they stay different, if there is one."""
-    room = width - 3
-    for head in (room // 2, room // 4, room - room // 4):
-        short = [n if len(n) <= width else f"{n[:head]}...{n[len(n) - room + head :]}" for n in names]
-        if len(set(short)) == len(set(names)):
-            return short
-    return short
-
-
-def _blocks(widths: Sequence[int], room: int) -> list[list[int]]:
-    """Column numbers in groups that fit the room."""
-    blocks: list[list[int]] = [[]]
-    for i, width in enumerate(widths):
-        if blocks[-1] and sum(widths[j] for j in blocks[-1]) + width > room:
-            blocks.append([])
-        blocks[-1].append(i)
-    return blocks
-
-
-def _number(value: float | None, digits: int = 1) -> str:
-    if value is None:
-        return ""
-    return f"{value:.{digits}f}" if np.isfinite(value) else "nan"
-
-
-def _markdown(cells: Sequence[str]) -> str:
-    escaped = (cell.replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(escaped)} |"
