@@ -1,5 +1,6 @@
 """Ways to steer a model, prompted or trained; each function returns a Condition, a Panel, or what it trained."""
 
+from softde.baselines import culture_spa
 from softde.baselines.chrf import chrf
 from softde.baselines.combined import combined
 from softde.baselines.cross_culture import cross_culture, region_similarity, similar_regions
@@ -23,6 +24,7 @@ __all__ = [
     "chrf",
     "combined",
     "cross_culture",
+    "culture_spa",
     "description",
     "gradient_oracle",
     "languages",

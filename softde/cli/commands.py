@@ -11,6 +11,7 @@ from softde.cli.abilities import abilities
 from softde.cli.administer import administer
 from softde.cli.align import align
 from softde.cli.compare import compare
+from softde.cli.culture_spa import culture_spa
 from softde.cli.errors import Interrupted
 from softde.cli.explain import explain_plan
 from softde.cli.instruments import check, template
@@ -68,5 +69,6 @@ shelf.command()(template)
 shelf.command()(check)
 shelf.command("import")(import_survey)
 app.add_typer(shelf, name="surveys")
+app.add_typer(culture_spa, name="culture-spa", cls=Commands)
 app.command()(regions)
 app.command("score-answers")(score_answers)
