@@ -46,7 +46,7 @@ check: $(VENV)/.softde-dev docs
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 bench: $(VENV)/.softde-demo
-	set -e; for script in $(filter-out %_quality.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script; done  # that one takes hours
+	set -e; for script in $(filter-out %_quality.py %_methods.py %_curves.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script; done  # those take hours
 
 docs:
 	$(PYTHON) tools/check_links.py README.md CHANGELOG.md docs/*.md

@@ -23,10 +23,11 @@ import torch.nn.functional as F
 from tiny_net import Net, Outputs, Shape, to_llama
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from softde.baselines.persona import TEMPLATE as PERSONA
+from softde.baselines.wording import wording
 from softde.lm.layout import question_text
 from softde.surveys import Survey, load_survey
 
+PERSONA = wording("en").persona
 SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
            "<|finetune_right_pad_id|>"] + [f"<|reserved_special_token_{i}|>" for i in range(64)]  # fmt: skip
 SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

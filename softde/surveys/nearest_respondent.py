@@ -39,7 +39,7 @@ def nearest_respondent(survey: Survey, target: Target, norm: Norm = "L1") -> Num
     chosen = np.array([int(from_middle(of_item).argmin()) for of_item in values])
     for factors in _scoring._groups(survey.weights != 0):  # those that share no items are independent
         items = np.flatnonzero((survey.weights[factors] != 0).any(axis=0))
-        sums, answers = _reachable([values[i] for i in items], survey.weights[np.ix_(factors, items)], survey.id)
+        sums, answers = _reachable([values[i] for i in items], survey.weights[factors][:, items], survey.id)
         errors = np.abs(sums - goal[factors])
         losses = (errors if norm == "L1" else errors**2).sum(axis=1)
         chosen[items] = answers[int((losses <= losses.min() + ROUNDING).argmax())]
