@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from softde import baselines
+    from softde import baselines, reproduce
     from softde.abilities import abilities, load_quiz, pareto, written
     from softde.administer import Responses, administer
     from softde.align import Result, Results, align
@@ -89,6 +89,7 @@ __all__ = [
     "load_survey",
     "minimize",
     "pareto",
+    "reproduce",
     "written",
 ]
 
@@ -118,8 +119,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "baselines":
-        return import_module("softde.baselines")
+    if name in ("baselines", "reproduce"):
+        return import_module(f"softde.{name}")
     if name in _HOME:
         value = getattr(import_module(f"softde.{_HOME[name]}"), name)
         globals()[name] = value

@@ -44,7 +44,7 @@ def test_what_an_import_loads(statement: str, allowed: set[str]) -> None:
 
 
 def test_public_names() -> None:
-    assert sorted(softde.__all__) == sorted([*softde._HOME, "baselines"])
+    assert sorted(softde.__all__) == sorted([*softde._HOME, "baselines", "reproduce"])
     for name in softde.__all__:
         assert getattr(softde, name) is not None
         assert name in dir(softde)

@@ -16,6 +16,7 @@ from softde.cli.errors import Interrupted
 from softde.cli.explain import explain_plan
 from softde.cli.instruments import check, template
 from softde.cli.printing import WIDTH
+from softde.cli.reproduce import reproduce
 from softde.cli.score_answers import score_answers
 from softde.cli.surveys import regions, surveys
 from softde.cli.surveys_import import import_survey
@@ -70,5 +71,6 @@ shelf.command()(check)
 shelf.command("import")(import_survey)
 app.add_typer(shelf, name="surveys")
 app.add_typer(culture_spa, name="culture-spa", cls=Commands)
+app.add_typer(reproduce, name="reproduce", cls=Commands)
 app.command()(regions)
 app.command("score-answers")(score_answers)

@@ -126,6 +126,11 @@ class Plan:
         return sum(map(len, {q.prefix_ids for q in self.questions}))
 
     @cached_property
+    def hard_tokens(self) -> int:
+        """Of all questions, shared or not."""
+        return sum(q.length for q in self.questions)
+
+    @cached_property
     def longest(self) -> int:
         """Hard tokens of the longest question."""
         return max(q.length for q in self.questions)

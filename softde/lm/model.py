@@ -24,7 +24,7 @@ from softde.surveys.examples import Examples
 
 TINY = "tiny"
 VOLATILE_CONFIG = ("_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype")
-CACHED_PLANS = 256  # a hundred respondents in a search have a hundred, some 100 kB each
+CACHED_IDS = 4_000_000  # token ids in plans that are kept, some 40 bytes each; a hundred respondents need a fifth
 SAMPLED = 64  # numbers per parameter, about
 
 
@@ -128,9 +128,9 @@ class LM:
         if key not in self._plans:
             plan = make_plan(self.tokenizer, survey, system, placement, orders, asked, examples)
             self._fits(survey, plan)
-            while len(self._plans) >= CACHED_PLANS:
-                del self._plans[next(iter(self._plans))]
             self._plans[key] = plan
+            while len(self._plans) > 1 and sum(p.hard_tokens for p in self._plans.values()) > CACHED_IDS:
+                del self._plans[next(iter(self._plans))]
         return self._plans[key]
 
     def explain(self, plan: Plan, population: int, num_virtual_tokens: int) -> Explanation:

@@ -37,7 +37,7 @@ def nearest_respondent(survey: Survey, target: Target, norm: Norm = "L1") -> Num
     values = [np.array([option.value for option in item.options]) for item in survey.items]
     goal = target.scores - _scoring.constants_array(target.constants, survey.factors) - survey.offsets
     chosen = np.array([int(from_middle(of_item).argmin()) for of_item in values])
-    for factors in _scoring._groups(survey.weights != 0):  # those that share no items are independent
+    for factors in _scoring.groups(survey.weights != 0):  # those that share no items are independent
         items = np.flatnonzero((survey.weights[factors] != 0).any(axis=0))
         sums, answers = _reachable([values[i] for i in items], survey.weights[factors][:, items], survey.id)
         errors = np.abs(sums - goal[factors])

@@ -380,7 +380,7 @@ def _paired(survey: Survey) -> list[int]:
 def _best_integer(weights: Array, values: list[Array], goal: Array, norm: Norm, loss_weights: Array) -> float:
     """Exact: groups of factors that share items are independent, so each group is minimised by itself."""
     total = 0.0
-    for group in _groups(weights != 0):
+    for group in groups(weights != 0):
         used = np.flatnonzero((weights[group] != 0).any(axis=0))
         reachable = _reachable([values[i] for i in used], weights[group][:, used])
         if reachable is None:
@@ -390,7 +390,7 @@ def _best_integer(weights: Array, values: list[Array], goal: Array, norm: Norm, 
     return total if norm == "L1" else float(np.sqrt(total))
 
 
-def _groups(uses: npt.NDArray[np.bool_]) -> list[list[int]]:
+def groups(uses: npt.NDArray[np.bool_]) -> list[list[int]]:
     """Factors (rows) joined into groups wherever two use the same item (column)."""
     groups: list[list[int]] = []
     for factor in range(len(uses)):

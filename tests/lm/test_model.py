@@ -221,3 +221,16 @@ def test_the_sample_of_the_weights_knows_a_model_that_was_trained_on(load):
     with torch.no_grad():
         trained.model.model.layers[1].mlp.up_proj.weight += 1e-3
     assert trained.weights_sample != lm.weights_sample
+
+
+def test_old_plans_make_room_by_their_tokens(llama: LM, monkeypatch: pytest.MonkeyPatch) -> None:
+    from softde.lm import model
+
+    lm = LM(llama.model, llama.tokenizer, llama.name)
+    survey = load_survey("vsm13")
+    first = lm.plan(survey)
+    assert first.hard_tokens == sum(len(q.prefix_ids) + len(q.suffix_ids) for q in first.questions)
+    assert lm.plan(survey) is first
+    monkeypatch.setattr(model, "CACHED_IDS", first.hard_tokens)
+    last = lm.plan(survey, orders="reversed")
+    assert list(lm._plans.values()) == [last]
