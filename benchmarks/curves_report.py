@@ -242,7 +242,7 @@ def floored(record: Record, spent: float) -> float:
 def write(records: Sequence[Record], settings: Settings, path: Path, figure: Path) -> None:
     """Put the tables between the page's markers, and the figure beside it."""
     sys.path.append(str(Path(__file__).parents[1] / "tools"))
-    from marked import replace_between  # type: ignore[import-not-found]
+    from marked import replace_between
 
     text = page(records, settings)
     if columns(records, settings):

@@ -94,6 +94,6 @@ def tiny_text() -> ModuleType:
     tools = str(Path(__file__).parents[1] / "tools")
     if tools not in sys.path:
         sys.path.append(tools)
-    import tiny_text  # type: ignore[import-not-found]
+    import tiny_text
 
     return tiny_text

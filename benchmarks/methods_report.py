@@ -256,7 +256,7 @@ def panel(axis: Any, table: MethodTable, exam: str, methods: Sequence[str]) -> N
 def write(records: tuple[Record, MethodTable], path: Path, figure: Path) -> None:
     """Put the tables between the page's markers, and the figure beside it."""
     tiny_text()  # whose folder has the markers' tool
-    from marked import replace_between  # type: ignore[import-not-found]
+    from marked import replace_between
 
     replace_between(path, "methods", page(*records))
     draw(records[1], figure)

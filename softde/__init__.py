@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from softde import baselines, reproduce
-    from softde.abilities import abilities, load_quiz, pareto, written
+    from softde.abilities import abilities, load_quiz
+    from softde.abilities.pareto import pareto
+    from softde.abilities.written import written
     from softde.administer import Responses, administer
     from softde.align import Result, Results, align
     from softde.cluster import RayWorkers

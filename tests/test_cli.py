@@ -44,7 +44,17 @@ edition = "2024"
 source = "made up"
 scores = { Ireland = { TEA = 65 }, Italy = { TEA = 45 } }
 """
-COMMANDS = ("align", "compare", "abilities", "culture-spa", "verify", "surveys", "regions", "administer", "score-answers")
+COMMANDS = (
+    "align",
+    "compare",
+    "abilities",
+    "culture-spa",
+    "verify",
+    "surveys",
+    "regions",
+    "administer",
+    "score-answers",
+)
 
 Call = Callable[..., tuple[int, str, str]]
 
