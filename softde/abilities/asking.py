@@ -208,6 +208,8 @@ def read_checkpoint(path: Path) -> dict[str, dict[str, Line]]:
         The file holds something else.
     """
     found: dict[str, dict[str, Line]] = {}
+    if path.is_dir():
+        raise ValueError(f"checkpoint: expected the name of a .jsonl file, got the folder {path}; name a file in it")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     for text in lines:
         try:

@@ -14,7 +14,7 @@ from softde.abilities.quiz import Quiz
 from softde.abilities.scoring import adjusted, compared
 from softde.abilities.table import Abilities
 from softde.checks import check_kinds, shown
-from softde.condition import Condition, Panel, as_condition, members
+from softde.condition import Condition, Panel, as_condition, members, unique_names
 from softde.files import expanded
 from softde.lm import LM
 from softde.lm.adapter import check_adapter
@@ -88,18 +88,6 @@ def abilities(
     by_quiz = [tuple(sheets[at : at + len(asked)]) for at in range(0, len(sheets), len(asked))]
     rows = [row for found in by_quiz for row in compared(found, names, confidence, seed)]
     return Abilities(lm.name, orders, tuple(names), tuple(by_quiz), tuple(adjusted(rows)), confidence)
-
-
-def unique_names(conditions: Sequence[Asked]) -> list[str]:
-    """The conditions' names; the second of one name gets " (2)", and so on."""
-    names: list[str] = []
-    for condition in conditions:
-        name, copy = condition.name, 1
-        while name in names:
-            copy += 1
-            name = f"{condition.name} ({copy})"
-        names.append(name)
-    return names
 
 
 def _conditions(given: Any) -> list[Asked]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ class Found:
     """One row as an item; or, in `fault`, why it is none."""
 
     where: str
-    group: str
+    group: str  # empty where the row does not say
     item: Item | None = None
     fault: str = ""
 
@@ -96,14 +97,22 @@ def _items(
             raise ValueError(f"{file.name}: {error}") from None
     for row, given in zip(rows, texts, strict=True):
         where = f"{prefix}{row.where.removeprefix('line ').removeprefix('row ')}"
-        group = f"{prefix}{row.cells.get(layout.group)}" if layout.group else where
+        group = _group(row, layout, prefix) if layout.group else where
         try:
             if row.fault or isinstance(given, str):
                 raise ValueError(row.fault or given)
+            if not group:
+                raise ValueError(f"column {layout.group!r}: expected the question that is judged, got none")
             item = _item(where, row, layout, given, answers, judgement, _subject(file) if prefix else "")
             yield Found(f"{prefix}{row.where}", group, item)
         except ValueError as error:
             yield Found(f"{prefix}{row.where}", group, None, str(error))
+
+
+def _group(row: Row, layout: Columns, prefix: str) -> str:
+    """The question that a row judges; empty if it does not say."""
+    cell = row.cells.get(layout.group)
+    return "" if cell is None or not str(cell).strip() else f"{prefix}{cell}"
 
 
 def _option_texts(row: Row, layout: Columns) -> list[str] | str:
@@ -153,11 +162,18 @@ def _subject(file: Path) -> str:
 
 
 def _whole_questions(found: list[Found]) -> tuple[list[Found], list[str]]:
-    """Rows of questions that lack none, and a sentence for each row that is not."""
+    """Rows of questions that lack none, and a sentence for each row that is not.
+
+    Where a broken row does not say which question it is of, those with fewer rows than the others lack it.
+    """
     broken: dict[str, str] = {}
     for one in found:
         if one.fault:
             broken.setdefault(one.group, one.where)
+    if "" in broken:
+        rows = Counter(one.group for one in found if one.group)
+        most = max(rows.values(), default=0)
+        broken = {**{group: broken[""] for group, count in rows.items() if count < most}, **broken}
     left_out = [
         f"{one.where}: {one.fault or f'its question lacks {broken[one.group]}'}; left out"
         for one in found

@@ -101,7 +101,10 @@ def read_rows(path: str | os.PathLike[str], columns: Columns | None = None) -> t
     if not text.strip():
         raise ValueError(f"{place.name}: expected questions, got an empty file")
     if kind in (".csv", ".tsv"):
-        return _table(text, columns, place)
+        try:
+            return _table(text, columns, place)
+        except csv.Error as error:
+            raise ValueError(f"{place.name}: no table ({error}); check its quotation marks") from None
     rows = _lines(text) if kind == ".jsonl" else _document(text, place)
     return _located(columns, list(dict.fromkeys(key for row in rows for key in row.cells)), place), rows
 
@@ -152,16 +155,16 @@ def _lines(text: str) -> list[Row]:
         if line.strip():
             try:
                 rows.append(_record(f"line {number}", json.loads(line)))
-            except json.JSONDecodeError as error:
-                rows.append(Row(f"line {number}", {}, f"not JSON ({error.msg})"))
+            except (ValueError, RecursionError) as error:
+                rows.append(Row(f"line {number}", {}, f"not JSON ({error})"))
     return rows
 
 
 def _document(text: str, place: Path) -> list[Row]:
     try:
         found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place.name}: not JSON (line {error.lineno}: {error.msg}); check that line") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place.name}: not JSON ({error}); check it there") from None
     if not isinstance(found, list):
         raise ValueError(f"{place.name}: expected a list of questions, got {type(found).__name__}")
     return [_record(f"row {number}", one) for number, one in enumerate(found, start=1)]

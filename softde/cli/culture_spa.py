@@ -61,8 +61,10 @@ def generate(
     Example:  softde culture-spa generate --seeds wvs_questions.json --model Qwen/Qwen3-8B --out questions.jsonl
     """
     from softde.baselines import culture_spa as spa
+    from softde.baselines.culture_spa.records import jsonl
 
     given = _seeds(seeds)
+    jsonl(out)
     lm = load_model(model, dtype, device, revision)
     print(filled(str(spa.generate(spa.LMWriter(lm, temperature, top_p, max_new_tokens), given, out, n, seed, at_once))))
 
@@ -94,9 +96,11 @@ def answer(
     Example:  softde culture-spa answer questions.jsonl --region Kenya --region Brazil --out answers.jsonl
     """
     from softde.baselines import culture_spa as spa
+    from softde.baselines.culture_spa.records import jsonl
     from softde.condition import Condition
     from softde.readouts import Argmax, Sampled
 
+    jsonl(out)
     told = _conditions(region, aware, cross_culture, systems)
     kept = _questions(questions, seeds)
     lm = load_model(model, dtype, device, revision)
@@ -137,6 +141,10 @@ def collect(
 def train(
     collection: Annotated[Path, typer.Argument(help="The file that `collect` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder of the adapters; the same command goes on with it.", parser=path)],
+    systems: Annotated[
+        Path | None,
+        typer.Option(help="A .json file of what the model is told, by region, where the collection does not say."),
+    ] = None,
     specific: Annotated[bool, typer.Option("--specific", help="An adapter per region, not one for all.")] = False,
     rank: Annotated[int, typer.Option(help="Of the changes of weights.")] = 8,
     alpha: Annotated[float, typer.Option(help="Changes are scaled by alpha / rank.")] = 16.0,
@@ -158,9 +166,13 @@ def train(
     Example:  softde culture-spa train collection.jsonl --out runs/culture-spa
     """
     from softde.baselines import culture_spa as spa
+    from softde.baselines.culture_spa.injected import need_peft
 
     settings = spa.LoRA(rank, alpha, lr, warmup, epochs, batch, micro_batch, seed=seed, save_every=save_every)
-    rows = spa.load_collection(collection)
+    rows = spa.load_collection(collection, None if systems is None else _texts(systems))
+    for told in rows.regions:
+        rows.told(told)
+    need_peft()
     lm = load_model(model, dtype, device, revision)
     for region, made in spa.train(lm, rows, out, settings, joint=not specific).items():
         print(f"{region}: loss {made.loss:.4f}, adapter {made.condition.adapter}")
@@ -222,7 +234,7 @@ def _texts(file: Path) -> dict[str, str]:
 
 def _files(answers: Sequence[str]) -> Path | Mapping[str, Path]:
     """One file of ours, or others' by region."""
-    if len(answers) == 1 and "=" not in answers[0]:
+    if len(answers) == 1 and ("=" not in answers[0] or expanded(answers[0]).is_file()):
         return expanded(answers[0])
     if not all("=" in given for given in answers):
         raise ValueError('--answers: expected one file of `answer`, or others\' files as "region=file" and "=file"')

@@ -207,6 +207,8 @@ def test_a_file_of_something_else_is_no_checkpoint(llama: LM, easy: Quiz, easy_f
     assert easy_file.read_bytes() == before
     with pytest.raises(ValueError, match="checkpoint: the folder .*nowhere does not exist"):
         ask(llama, easy, checkpoint=tmp_path / "nowhere" / "a.jsonl")
+    with pytest.raises(ValueError, match=r"checkpoint: expected the name of a \.jsonl file, got the folder"):
+        ask(llama, easy, checkpoint=tmp_path)
 
 
 def test_progress_is_said_on_standard_error(llama: LM, easy: Quiz, capsys: pytest.CaptureFixture[str]) -> None:

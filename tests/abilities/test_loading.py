@@ -65,6 +65,20 @@ def test_culturalbench_hard_makes_one_question_of_four_judgements(hard_file: Pat
     )
 
 
+@pytest.mark.parametrize("lost", ['{"question_idx": 1, "prompt_q', '{"prompt_question": "1?", "prompt_option": "c"}'])
+def test_a_judgement_lost_with_its_question_number_takes_its_question_along(write: Write, lost: str) -> None:
+    rows = [
+        json.dumps({"question_idx": i, "prompt_question": f"{i}?", "prompt_option": o, "answer": o == "b"})
+        for i in range(3)
+        for o in "abcd"
+    ]
+    rows[6] = lost
+    quiz = load_quiz(write("hard.jsonl", "\n".join(rows)))
+    assert quiz.questions == ("0", "2") and len(quiz.groups) == 8
+    assert [row.partition(":")[0] for row in quiz.left_out] == ["line 5", "line 6", "line 7", "line 8"]
+    assert "its question lacks line 7" in quiz.left_out[0]
+
+
 def test_a_judgement_is_put_in_the_words_given(write: Write) -> None:
     path = write("h.csv", "question_idx,prompt_question,prompt_option,answer\n1,What is {x}?,a {option},TRUE\n")
     quiz = load_quiz(path, judgement="<{option}> {question}", instruction="1 or 2!", name="braces")
@@ -94,11 +108,11 @@ def test_mmlu_as_json_lines_keeps_what_is_readable(write: Write) -> None:
     lines = [json.dumps(row) for row in MMLU_ROWS]
     lines.insert(1, '{"question": "torn')
     lines += ["[1, 2]", json.dumps({**MMLU_ROWS[0], "answer": 9}), json.dumps({**MMLU_ROWS[0], "choices": "none"})]
-    lines += [json.dumps({**MMLU_ROWS[0], "question": " "})]
+    lines += [json.dumps({**MMLU_ROWS[0], "question": " "}), "[" * 100_000]
     quiz = load_quiz(write("mmlu.jsonl", "\n".join(lines)))
     assert rights(quiz) == ["4", "0", "a mammal"]
     assert quiz.subjects == ("sums", "sums", "animals")
-    assert [row.partition(":")[0] for row in quiz.left_out] == ["line 2", "line 5", "line 6", "line 7", "line 8"]
+    assert [row.partition(":")[0] for row in quiz.left_out] == [f"line {i}" for i in (2, 5, 6, 7, 8, 9)]
     assert "not JSON" in quiz.left_out[0] and "expected an object" in quiz.left_out[1]
     assert "expected one of 4 options, got 9" in quiz.left_out[2]
     assert "expected a list of options, got 'none'" in quiz.left_out[3]
@@ -193,7 +207,9 @@ def test_files_that_are_no_quiz(write: Write, tmp_path: Path) -> None:
         "key.csv": ("question,A,B,C,D,answer\nq,1,2,3,4,\n", "expected the letter, number or text of the right option"),
         "empty.jsonl": ("\n", "got an empty file"),
         "list.json": ('{"question": 1}', "expected a list of questions, got dict"),
-        "torn.json": ("[{", r"not JSON \(line 1"),
+        "torn.json": ("[{", r"not JSON \(.*line 1"),
+        "deep.json": ("[" * 100_000, r"not JSON \(.*recursion"),
+        "quote.csv": ('question,A,B,C,D,answer\n"Is it' + "y" * 200_000, r"no table \(field .* quotation marks"),
         "quiz.xlsx": ("x", "expected questions in a .csv, .tsv, .jsonl, .json file"),
         "twice.csv": ("question,A,B,C,D,answer\nq,1,1,3,4,C\n", "no row is a question .*line 2: duplicate option text"),
     }

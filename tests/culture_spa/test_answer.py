@@ -139,6 +139,8 @@ def test_what_makes_a_model_aware() -> None:
         ({"regions": {}}, "one region or more; there is nothing to compare"),
         ({"questions": ()}, "expected one question or more"),
         ({"questions": (Question("a", "A?", ("x", "y")),) * 2}, "expected ids that differ"),
+        ({"regions": ["Kenya"]}, "regions: expected a condition by region, .* got list"),
+        ({"regions": {"": Condition("Tea."), **REGIONS}}, "regions: .* none '', .* given as unaware="),
         ({"regions": {"Kenya": "Kenya"}}, "condition of Kenya: expected Condition, got 'Kenya'"),
         ({"out": "a.csv"}, r"expected the name of a \.jsonl file"),
         ({"batch": 0}, "batch: expected a whole number of at least 1"),
@@ -211,6 +213,35 @@ def test_answer_files_of_others_by_region(tmp_path: Path, caplog: pytest.LogCapt
     assert caplog.messages == ["x.json: 1 rows left out: row 1 (answer 'I am unsure' to 'Q0' is none of 3 options)"]
     with pytest.raises(ValueError, match=r"of nobody in particular \(region ''\) and of a region, got"):
         load_answers({"Kenya": kenya}, asked)
+
+
+def test_numbers_are_read_with_their_sign_and_none_is_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked = tuple(Question(str(i), f"{i}?", ("a", "b", "c")) for i in range(6))
+    given = [-1, "-2", 1.7, 2.0, "3", True]  # a survey's codes for no answer, a mean, three ways to say a number
+    rows: list[dict[str, object]] = [{"Q_id": i, "answer": value} for i, value in enumerate(given)]
+    (tmp_path / "a.json").write_text(json.dumps([*rows, {"Q_id": [], "answer": 1}]))
+    with caplog.at_level(logging.WARNING):
+        found = load_answers({"": tmp_path / "a.json", "Kenya": tmp_path / "a.json"}, asked)
+    assert found.given["Kenya"] == {"3": 1, "4": 2}
+    assert caplog.messages[0].startswith("a.json: 5 rows left out: row 1 (answer '-1' to '0' is none of 3 options)")
+    assert "row 7 (no question '[]')" in caplog.messages[0]
+
+
+def test_a_file_that_is_not_finished_is_said(
+    answers_file: Path, questions: Asked, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = answers_file.read_text().splitlines(keepends=True)
+    cut = lines.index(next(line for line in lines if '"batch": 1,' in line)) - 1  # the last of 16 questions lacks one
+    (tmp_path / "a.jsonl").write_text("".join(lines[:cut]))
+    with caplog.at_level(logging.WARNING):
+        load_answers(tmp_path / "a.jsonl", questions)
+    lacking = len(questions) - 15
+    assert [message.split(": ")[1] for message in caplog.messages] == [
+        f"{lacking} of {len(questions)} questions lack the answer of a region"
+    ]
+    caplog.clear()
+    load_answers(answers_file, questions)
+    assert not caplog.messages
 
 
 def test_stored_answers_of_llama_3_are_read(shared_data: Path) -> None:

@@ -74,8 +74,10 @@ def test_files_of_others_and_their_faulty_rows(tmp_path: Path, caplog: pytest.Lo
     ]  # fmt: skip
     path = tmp_path / "theirs.jsonl"
     path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    silent = load_collection(path)
+    assert len(collected_target(silent, "JPN")[0].items) == 1  # a soft prompt can do without
     with pytest.raises(ValueError, match="does not say what the model is told in 'JPN'; give systems="):
-        load_collection(path)
+        silent.told("JPN")
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         found = load_collection(path, {"KEN": "From Kenya.", "JPN": "From Japan."})
@@ -89,6 +91,17 @@ def test_files_of_others_and_their_faulty_rows(tmp_path: Path, caplog: pytest.Lo
     path.write_text("{}\n")
     with pytest.raises(ValueError, match="no row is a question that a region answers differently"):
         load_collection(path)
+
+
+def test_ids_may_be_numbers_and_options_of_others_lose_theirs(tmp_path: Path) -> None:
+    theirs = {"Q_id": 7, "question": "A?", "option_lst": ["1. x", "2. y"], "country": "KEN", "answer": 2}
+    (tmp_path / "theirs.json").write_text(json.dumps([theirs]))
+    assert load_collection(tmp_path / "theirs.json").rows == (Collected(Question("7", "A?", ("x", "y")), "KEN", -1, 1),)
+
+
+def test_the_order_of_options_goes_from_answers_to_the_file(tmp_path: Path) -> None:
+    found = collect([A, B, C], Answers(GIVEN, TOLD, {}, order="reversed"), tmp_path / "c.jsonl")
+    assert found.order == load_collection(tmp_path / "c.jsonl").order == "reversed"
 
 
 def test_kept_answers_are_those_of_one_sure_human_per_region() -> None:

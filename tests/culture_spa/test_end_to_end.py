@@ -148,6 +148,15 @@ def test_files_of_others_and_texts_by_region(
     kept = load_collection(tmp_path / "c.jsonl")
     assert kept.systems == {"Kenya": "You are from Kenya."}
     assert [(row.unaware, row.aware) for row in kept.rows] == [(0, 1)]
+    (tmp_path / "a=b").mkdir()  # a file of ours in a folder that looks like a region
+    call("collect", questions, *given, "--out", tmp_path / "silent.jsonl")
+    train = ["train", tmp_path / "silent.jsonl", "--out", tmp_path / "lora", "--batch", 1, "--warmup", 0, "--model"]
+    with pytest.raises(ValueError, match="what the model is told in 'Kenya'; give .* or --systems on the command line"):
+        call(*train, "no such model")
+    call(*train, llama_folder, "--systems", systems)
+    assert (tmp_path / "lora" / "joint" / "adapter").is_dir()
+    call("answer", questions, "--region", "Kenya", "--out", tmp_path / "a=b" / "a.jsonl", "--model", llama_folder)
+    call("collect", questions, "--answers", tmp_path / "a=b" / "a.jsonl", "--out", tmp_path / "ours.jsonl")
     call("answer", questions, "--region", "Kenya", "--out", tmp_path / "a.jsonl", "--systems", systems, "--sampled", 3,
          "--model", llama_folder)  # fmt: skip
     header = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])
@@ -160,6 +169,9 @@ def test_files_of_others_and_texts_by_region(
     ):
         with pytest.raises(ValueError, match=message):
             call("answer", questions, "--out", tmp_path / "b.jsonl", *wrong)
+    for words in (["answer", questions, "--region", "Kenya"], ["generate", "--seeds", RECORDED]):
+        with pytest.raises(ValueError, match="there is no folder .*nowhere; create it first"):
+            call(*words, "--model", "no such model", "--out", tmp_path / "nowhere" / "a.jsonl")
     with pytest.raises(ValueError, match="--answers: expected one file of `answer`"):
         call("collect", questions, *given, "--answers", tmp_path / "a.jsonl", "--out", tmp_path / "d.jsonl")
     capsys.readouterr()

@@ -24,14 +24,14 @@ def write(path: Path, *lines: object) -> Path:
 def test_faulty_lines_are_named_and_the_rest_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     strange = [{"id": "b"}, {"question": "Is it?", "options": "yes"}]
     last = {"id": "c", "question": "And coffee?", "options": ["a", "b"]}
-    rows = [GOOD, '{"question": "torn', [1], *strange, last]
+    rows = [GOOD, '{"question": "torn', [1], *strange, last, f'{{"id": {"9" * 5000}}}', "[" * 100_000]
     with caplog.at_level(logging.WARNING):
         found = load_questions(write(tmp_path / "q.jsonl", *rows))
     assert [q.id for q in found.kept] == ["a", "c"]
     (message,) = caplog.messages
     assert message == (
-        "q.jsonl: 4 rows left out: line 2 (no JSON); line 3 (no record); line 4 (no question); "
-        "line 5 (options are no list of texts)"
+        "q.jsonl: 6 rows left out: line 2 (no JSON); line 3 (no record); line 7 (no JSON); line 8 (no JSON); "
+        "line 4 (no question); line 5 (options are no list of texts)"
     )
 
 
@@ -44,6 +44,9 @@ def test_lists_lines_gzip_and_folders_in_order(tmp_path: Path) -> None:
     first, second = load_questions(tmp_path).kept
     assert (first.id, second.id) == ("a", "Q0")
     assert (second.text, second.options, second.topic) == ("B?", ("x", "2"), "Security")
+    without = {"question": "D?", "options": ["x", "y"]}
+    assert [q.id for q in load_questions(write(tmp_path / "d.jsonl", GOOD, without)).kept] == ["Q0", "Q1"]  # no id
+    (tmp_path / "d.jsonl").unlink()
     (tmp_path / "t11.json").write_text(json.dumps([{**theirs, "question": "C?"}]))  # Q0 again: numbered through
     assert [q.id for q in load_questions(tmp_path).kept] == ["Q0", "Q1", "Q2"]
 
@@ -64,6 +67,11 @@ def test_files_of_nothing_usable(tmp_path: Path, name: str, content: str, messag
         load_questions(tmp_path / name)
     with pytest.raises(ValueError, match=r"cannot read .*gone\.jsonl"):
         load_questions(tmp_path / "gone.jsonl")
+    damaged = bytearray(gzip.compress(json.dumps(GOOD).encode()))
+    damaged[12:20] = b"\xff" * 8
+    (tmp_path / "d.jsonl.gz").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"d\.jsonl\.gz: cannot be decoded .*; save it as UTF-8, gzipped or not"):
+        load_questions(tmp_path / "d.jsonl.gz")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no .json or .jsonl"):
         load_questions(tmp_path / "empty")

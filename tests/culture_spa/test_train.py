@@ -102,6 +102,21 @@ def test_prompts_are_those_that_are_asked_and_labels_those_that_were_given(llama
         assert llama.tokenizer.decode([example.label]) == str(row.aware + 1)
 
 
+def test_options_are_listed_as_they_were_asked(llama: LM, few: Collection) -> None:
+    backwards = replace(few, order="reversed")
+    for example, row in zip(prepared(llama, few.rows, backwards), few.rows, strict=True):
+        text, options = llama.tokenizer.decode(example.ids.tolist()), row.question.options
+        assert "".join(f"{i} = {option}\n" for i, option in enumerate(reversed(options), start=1)) in text
+        assert llama.tokenizer.decode([example.label]) == str(len(options) - row.aware)
+
+
+def test_a_region_that_is_told_nothing_is_refused(llama: LM, few: Collection, tmp_path: Path) -> None:
+    silent = replace(few, systems={**few.systems, "Japan": None})
+    with pytest.raises(ValueError, match="does not say what the model is told in 'Japan'; give systems="):
+        train(llama, silent, tmp_path, SETTINGS, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.usefixtures("same_model")
 def test_trained_adapters_answer_as_the_collection_says(llama: LM, few: Collection, tmp_path: Path) -> None:
     settings = LoRA(lr=2e-2, epochs=4, batch=4)
@@ -194,7 +209,7 @@ def test_questions_that_cannot_be_asked_are_left_out(
     train(llama, few, tmp_path / "b", SETTINGS, progress=False)
     paths = [tmp_path / name / "joint" / "adapter" / WEIGHTS for name in "ab"]
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    only = Collection((Collected(scale, "Kenya", 0, 9),), {"Kenya": None}, {"Kenya": 1})
+    only = Collection((Collected(scale, "Kenya", 0, 9),), {"Kenya": "You are."}, {"Kenya": 1})
     with pytest.raises(ValueError, match="no question of region 'Kenya' is left that this model can be asked"):
         train(llama, only, tmp_path / "c", SETTINGS, progress=False)
 

@@ -14,7 +14,7 @@ from softde.baselines.culture_spa.counting import Count
 from softde.baselines.culture_spa.prompts import unaware as nobody
 from softde.baselines.culture_spa.questions import Question, as_survey, batches, digest
 from softde.baselines.culture_spa.records import BATCH, KIND, Row, append, jsonl, resumed
-from softde.checks import check_kinds, whole
+from softde.checks import check_kinds, shown, whole
 from softde.condition import Condition
 from softde.lm import LM
 from softde.lm.layout import unasked_items
@@ -54,6 +54,12 @@ def answer(
         No questions or regions, a condition that holds more than a system text, another read-out, a file of other
         settings.
     """
+    if not isinstance(regions, Mapping) or UNAWARE in regions:
+        given = list(regions) if isinstance(regions, Mapping) else shown(regions)
+        raise ValueError(
+            f"regions: expected a condition by region, such as {{'Kenya': aware('Kenya')}}, none '', got {given}"
+            "; what nobody in particular is told is given as unaware="
+        )
     conditions = {UNAWARE: nobody() if unaware is None else unaware, **regions}
     _check(lm, questions, conditions, readout, order)
     batch, path = whole(batch, "batch", 1), jsonl(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from softde.baselines.culture_spa.questions import Question, digest
-from softde.baselines.culture_spa.records import Row, read_rows, spent
+from softde.baselines.culture_spa.records import SHOWN, Row, read_rows, spent
 from softde.surveys.values import FrozenDict, listed
 
 ANSWERS = "culture-spa answers"
 UNAWARE = ""  # the region of nobody in particular
 ORDERS = ("forward", "reversed")
+
+_log = logging.getLogger("softde")
 
 
 @dataclass(frozen=True)
@@ -69,19 +72,26 @@ def load_answers(
         )
     systems = dict(file.header.get("systems", {}))
     given, left_out = {region: {} for region in systems}, {}
+    there: set[tuple[str, str]] = set()
 
     def read(row: Row) -> None:
         question = _known(row.get("question"), known)
         if "left_out" in row:
             left_out[question.id] = str(row["left_out"])
+            there.update((question.id, region) for region in systems)
             return
         region, chosen = row.get("region"), row.get("answer")
         if not isinstance(region, str) or (systems and region not in systems):
             raise ValueError(f"region {region!r} is none of this file")
         if chosen is not None:
             given.setdefault(region, {})[question.id] = _number(chosen, question, 1)
+        there.add((question.id, region))
 
     file.usable(read)
+    lacking = [name for name in known if any((name, region) not in there for region in systems)]
+    if lacking:
+        _log.warning("%s: %d of %d questions lack the answer of a region: %s; what wrote the file can go on with it",
+                     file.name, len(lacking), len(known), listed(lacking, 6))  # fmt: skip
     return _checked(
         Answers(FrozenDict(given), systems or dict.fromkeys(given), FrozenDict(left_out), made or "",
                 file.header.get("order", "forward"), spent(paths)),
@@ -98,17 +108,17 @@ def _theirs(path: str | os.PathLike[str], known: Mapping[str, Question]) -> Iter
 
 
 def _known(name: Any, known: Mapping[str, Question]) -> Question:
-    if name not in known:
-        raise ValueError(f"no question {name!r}")
-    return known[name]
+    if str(name) not in known:
+        raise ValueError(f"no question {str(name)[:SHOWN]!r}")
+    return known[str(name)]
 
 
 def _number(value: Any, question: Question, first: int) -> int:
-    found = re.search(r"\d+", str(value))
-    number = int(found[0]) - first if found else -1
-    if not 0 <= number < len(question.options):
+    found = [value] if isinstance(value, float) else re.findall(r"-?\d+", str(value))  # -1, -2: surveys' codes for none
+    number = float(found[0]) - first if found else -1
+    if number not in range(len(question.options)):
         raise ValueError(f"answer {str(value)[:40]!r} to {question.id!r} is none of {len(question.options)} options")
-    return number
+    return int(number)
 
 
 def _checked(answers: Answers, name: str) -> Answers:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from softde.baselines.culture_spa.answers import ORDERS, UNAWARE, Answers
-from softde.baselines.culture_spa.questions import Question, as_survey, digest
+from softde.baselines.culture_spa.questions import Question, as_survey, digest, unnumbered
 from softde.baselines.culture_spa.records import KIND, Row, jsonl, read_rows, write_rows
 from softde.surveys import Survey
 from softde.surveys.human import HumanAnswers
@@ -35,7 +35,8 @@ class Collected:
 class Collection:
     """What was kept, and what the model was told in each region, as stage 4 tells it again.
 
-    compared : region → questions with both answers. order : in which options were listed.
+    systems : region → that text, None where nobody said. compared : region → questions with both answers. order : in
+    which options were listed.
     """
 
     rows: tuple[Collected, ...]
@@ -61,6 +62,21 @@ class Collection:
         if not found:
             raise ValueError(f"region {region!r} kept no question; {nearest(region, self.regions)}")
         return found
+
+    def told(self, region: str) -> str:
+        """What the model is told in a region.
+
+        Raises
+        ------
+        ValueError
+            Nobody said.
+        """
+        if (text := self.systems.get(region)) is None:
+            raise ValueError(
+                f"the collection does not say what the model is told in {region!r}; give systems={{region: text}} to "
+                "load_collection, or --systems on the command line"
+            )
+        return text
 
     def __str__(self) -> str:
         lines = [f"{'region':<24}{'compared':>10}{'kept':>8}{'share':>8}"]
@@ -104,13 +120,13 @@ def load_collection(path: str | os.PathLike[str], systems: Mapping[str, str | No
     """A collection from a file of stage 3, or of others; rows not usable are named and left out.
 
     Others' files have records with id, question, options, region and aware, the number of the answer from 1; or
-    CultureSPA's Q_id, question, option_lst, country and answer. What the model is told in each region is then
-    `systems`, which a file of ours has itself.
+    CultureSPA's Q_id, question, option_lst, country and answer. What the model is told in each region, which stage 4
+    has to know, is then `systems`; a file of ours has it itself.
 
     Raises
     ------
     ValueError
-        No row is usable, or a region has no text.
+        No row is usable.
     """
     file = read_rows(path)
     told = dict(file.header.get("systems", {})) | dict(systems or {})
@@ -120,6 +136,7 @@ def load_collection(path: str | os.PathLike[str], systems: Mapping[str, str | No
 
     def read(row: Row) -> Collected:
         question, region = _asked(row), row.get("region", row.get("country"))
+        question = question if file.header else unnumbered(question)
         if not isinstance(region, str) or not region:
             raise ValueError("no region")
         if known.setdefault(question.id, question) != question or (question.id, region) in seen:
@@ -130,13 +147,10 @@ def load_collection(path: str | os.PathLike[str], systems: Mapping[str, str | No
         return Collected(question, region, -1 if other is None else _number(other, question), chosen)
 
     rows = tuple(file.usable(read))
-    silent = sorted({row.region for row in rows} - set(told))
-    if not rows or silent:
-        raise ValueError(
-            f"{file.name}: it does not say what the model is told in {silent[0]!r}; give systems={{region: text}}"
-            if silent
-            else f"{file.name}: no row is a question that a region answers differently"
-        )
+    if not rows:
+        raise ValueError(f"{file.name}: no row is a question that a region answers differently")
+    for row in rows:
+        told.setdefault(row.region, None)
     counts = {region: sum(row.region == region for row in rows) for region in told}
     order = file.header.get("order", "forward")
     return Collection(rows, FrozenDict(told), FrozenDict(file.header.get("compared") or counts),
@@ -146,9 +160,9 @@ def load_collection(path: str | os.PathLike[str], systems: Mapping[str, str | No
 def _asked(row: Row) -> Question:
     name, text = row.get("id", row.get("Q_id")), row.get("question")
     texts: Any = row.get("options", row.get("option_lst"))
-    if not isinstance(name, str) or not isinstance(text, str) or not isinstance(texts, list) or len(texts) < 2:
+    if name is None or not isinstance(text, str) or not isinstance(texts, list) or len(texts) < 2:
         raise ValueError("no id, question or options")
-    question = Question(name, text, tuple(map(str, texts)), str(row.get("topic", row.get("class", ""))))
+    question = Question(str(name), text, tuple(map(str, texts)), str(row.get("topic", row.get("class", ""))))
     as_survey([question])  # refuses what cannot be asked
     return question
 
@@ -184,8 +198,8 @@ def collected_target(
 ) -> tuple[Survey, SharesTarget]:  # fmt: skip
     """A region's questions as a survey, and its changed answers as a loss: for `softde.align`, no weight touched.
 
-    distance : "kl" is −log₂ of the answer's probability among the options, the loss that stage 4 trains with, in bits;
-        see `SharesTarget`. held_out : a share of the questions, or ids, that a search does not ask. most : take no more
+    distance : "kl" is −log₂ of the answer's probability among the options; stage 4 trains with that among all tokens.
+        See `SharesTarget`. held_out : a share of the questions, or ids, that a search does not ask. most : take no more
         than so many questions, drawn by `seed`.
     """
     rows = collection.of(region)

@@ -16,7 +16,8 @@ def load_questions(
     """Questions from files of stage 1, or of others: lists or lines of records in .json or .jsonl, gzipped or not.
 
     A record has the keys question and options and may have id and topic, or CultureSPA's question, option_lst, Q_id and
-    class. Ids that repeat, as they do over CultureSPA's thirteen files, give way to "Q0", "Q1", … over all of them.
+    class. Ids that repeat, as they do over CultureSPA's thirteen files, or are missing give way to "Q0", "Q1", … over
+    all of them.
     They are sifted, since others may not have done it; rows that are no question are named and left out.
 
     paths : a file, several, or a folder of them.
@@ -31,7 +32,8 @@ def load_questions(
         found += [question for question in read_rows(path).usable(_question) if question is not None]
     if not found:
         raise ValueError(f"{paths}: no row is a question; expected the keys question and options")
-    if len({question.id for question in found}) < len(found):
+    ids = {question.id for question in found}
+    if len(ids) < len(found) or "" in ids:
         found = [Question(f"Q{i}", q.text, q.options, q.topic) for i, q in enumerate(found)]
     return sift(found, seeds)
 
@@ -55,5 +57,6 @@ def _question(row: Mapping[str, Any]) -> Question | None:
         raise ValueError("no question")
     if not isinstance(options, list) or not all(isinstance(o, (str, int, float)) for o in options):
         raise ValueError("options are no list of texts")
-    name = row.get("id", row.get("Q_id", ""))
-    return Question(str(name), text, tuple(map(str, options)), str(row.get("topic", row.get("class", ""))))
+    name = row.get("id", row.get("Q_id"))
+    topic = str(row.get("topic", row.get("class", "")))
+    return Question("" if name is None else str(name), text, tuple(map(str, options)), topic)

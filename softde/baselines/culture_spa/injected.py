@@ -17,6 +17,14 @@ from softde.lm import LM
 from softde.lm.adapter import record_base
 
 
+def need_peft() -> None:
+    """Refuse to train where peft is missing."""
+    try:
+        import peft  # noqa: F401
+    except ImportError:
+        raise ImportError("training an adapter needs peft: pip install 'softde[lora]'") from None
+
+
 @contextmanager
 def injected(lm: LM, rank: int, alpha: float, seed: int) -> Iterator[Any]:
     """The model with new LoRA layers on all its linear ones but the head; afterwards its modules are its own again.

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"cannot read {path} ({error.strerror or error}); check the path") from None
-    except (UnicodeDecodeError, EOFError) as error:
+    except (UnicodeDecodeError, EOFError, zlib.error) as error:
         raise ValueError(f"{path.name}: cannot be decoded ({error}); save it as UTF-8, gzipped or not") from None
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     if suffix not in (".json", ".jsonl"):
@@ -85,7 +86,7 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
 def _list(text: str, name: str) -> list[tuple[str, Row | str]]:
     try:
         found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: no JSON ({error}); a file of a record per line is named .jsonl") from None
     if not isinstance(found, list):
         raise ValueError(f"{name}: expected a list of records, got {str(found)[:SHOWN]}")
@@ -99,7 +100,7 @@ def _lines(text: str) -> Iterator[tuple[str, Row | str]]:
             try:
                 row = json.loads(line)
                 yield f"line {number}", row if isinstance(row, dict) else "no record"
-            except (json.JSONDecodeError, RecursionError):
+            except (ValueError, RecursionError):
                 yield f"line {number}", "no JSON"
 
 

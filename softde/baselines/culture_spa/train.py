@@ -24,7 +24,7 @@ from torch import Tensor
 from softde.baselines.culture_spa.answer import name_left_out, unasked
 from softde.baselines.culture_spa.collect import Collected, Collection
 from softde.baselines.culture_spa.counting import Count
-from softde.baselines.culture_spa.injected import injected, save_adapter
+from softde.baselines.culture_spa.injected import injected, need_peft, save_adapter
 from softde.baselines.culture_spa.questions import as_survey, batches
 from softde.baselines.culture_spa.steps import State, Steps, load_state, opened
 from softde.baselines.trained import Trained
@@ -112,18 +112,17 @@ def train(
     Raises
     ------
     ValueError
-        A folder with a training of other settings, or no question that can be asked.
+        A folder with a training of other settings, a collection that does not say what a region is told, or no question
+        that can be asked.
     ImportError
         peft is missing.
     """
     check_kinds({"lm": (lm, LM)})
-    try:
-        import peft  # noqa: F401
-    except ImportError:
-        raise ImportError("training an adapter needs peft: pip install 'softde[lora]'") from None
+    need_peft()
     regions = collection.regions
     if not regions:
         raise ValueError("collection: no region kept a question, so there is nothing to train on; ask more questions")
+    texts = {region: collection.told(region) for region in regions}
     groups = {JOINT: regions} if joint else {region: (region,) for region in regions}
     places = {name: expanded(os.fspath(out)) / _slug(name) for name in groups}
     if len(set(places.values())) < len(places):
@@ -135,7 +134,7 @@ def train(
         made = _trained(lm, examples, places[name], settings, name, progress)
         for region in members:
             title = f"CultureSPA ({'joint' if joint else 'specific'})"
-            condition = Condition(collection.systems[region], adapter=places[name] / ADAPTER, name=title)
+            condition = Condition(texts[region], adapter=places[name] / ADAPTER, name=title)
             found[region] = Trained(condition, made.tokens / len(members), made.seconds / len(members), made.loss)
     return found
 
