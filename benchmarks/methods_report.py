@@ -13,9 +13,10 @@ from typing import Any
 
 from methods_exams import BOTH_ORDERS, BOTH_WORDINGS, PEOPLE, REVERSED, REWORDED, SEEN, named, papers, tiny_text
 
-from softde.compare import MethodTable, holm
+from softde.compare import MethodTable
 from softde.condition import UNPROMPTED
 from softde.files import write_file
+from softde.surveys.metrics import holm
 
 Record = dict[str, Any]
 BASELINES = (UNPROMPTED, "persona")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,18 +14,21 @@ from numpy.typing import NDArray
 
 from softde.checks import check_kinds
 from softde.condition import Condition, Panel, as_condition, members
-from softde.design import Design
+from softde.design import Design, FewRespondents
 from softde.lm import LM
 from softde.lm.adapter import adapted, check_adapter
 from softde.lm.layout import ORDERS
-from softde.readouts import Answers, Expected, Reading, Readout, check_readout
+from softde.readouts import Answers, Expected, Generated, Reading, Readout, Sampled, check_readout
 from softde.readouts import probabilities as probabilities
 from softde.surveys import Item, Survey
+from softde.surveys.values import listed
 
 if TYPE_CHECKING:
     from softde.surveys.human import Respondents
 
 Array = NDArray[np.float64]
+
+_log = logging.getLogger("softde")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +144,9 @@ class Responses:
             columns["item"].append(item.id)
             columns["answer"].append(_written(item, int(number)))
         if isinstance(self.readout, Design):
-            sheets = self.readout.sheets(self.survey, self.orders)
-            columns["persona"] = [text for text in self.readout.personas for _ in self.survey.items]
+            designs = _read_outs(self.readout, self.condition)
+            sheets = [sheet for one in designs for sheet in one.sheets(self.survey, self.orders)]
+            columns["persona"] = [text for one in designs for text in one.personas for _ in self.survey.items]
             columns["order"] = [order for sheet in sheets for _, order, _ in sheet]
             columns["wording"] = [phrasing for sheet in sheets for _, _, phrasing in sheet]
         write_table(path, columns)
@@ -167,7 +173,8 @@ def administer(
 
     Parameters
     ----------
-    condition : what the model is under; None is the unprompted model, a `Panel` several conditions in turn.
+    condition : what the model is under; None is the unprompted model, a `Panel` several conditions in turn, each with
+        random draws of its own.
     orders : "both" asks with the options listed forward and reversed, and averages; or "forward", "reversed". Of items
         with several wordings all are asked.
     plain : one forward per question without any shared computation: slow, and the reference.
@@ -191,7 +198,15 @@ def administer(
             member.prompt.check_model(lm)
         if member.adapter is not None:
             check_adapter(lm, member.adapter)
-    readings = [_read(survey, lm, member, orders, plain, readout) for member in members(condition)]
+        if member.examples is not None and not set(member.examples.by_item) & set(survey.item_ids):
+            _log.warning(
+                "condition %s: none of its examples is shown: they are for items (%s) that survey %s does not have",
+                member.name, listed(member.examples.by_item, 3), survey.id,
+            )  # fmt: skip
+    readings = [
+        _read(survey, lm, member, orders, plain, own)
+        for member, own in zip(members(condition), _read_outs(readout, condition), strict=True)
+    ]
     reading = readings[0] if isinstance(condition, Condition) else together(survey, readings)
     return Responses(
         survey,
@@ -214,6 +229,16 @@ def _read(survey: Survey, lm: LM, condition: Condition, orders: str, plain: bool
         plan = asked.plan(survey, condition.system, condition.placement, orders, examples=condition.examples)
         prompts = None if condition.prompt is None else condition.prompt.embeddings[None]
         return readout.read(asked, plan, survey, prompts, plain=plain)
+
+
+def _read_outs(readout: Any, condition: Condition | Panel) -> list[Any]:
+    """Each member's read-out. Who draws at random draws anew, or all members would be lucky in the same items."""
+    found = [readout] * len(members(condition))
+    if isinstance(readout, Sampled | Generated | Design):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FewRespondents)  # said when the design was made
+            found = [replace(readout, seed=readout.seed + (number << 32)) for number in range(len(found))]
+    return found
 
 
 def together(survey: Survey, readings: Sequence[Reading]) -> Reading:

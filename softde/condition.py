@@ -108,3 +108,15 @@ def as_condition(value: object, what: str = "condition") -> Condition | Panel:
 def members(condition: Condition | Panel) -> tuple[Condition, ...]:
     """The conditions that answer."""
     return condition.members if isinstance(condition, Panel) else (condition,)
+
+
+def unique_names(conditions: Sequence[Condition | Panel]) -> list[str]:
+    """The conditions' names; the second of one name gets " (2)", and so on."""
+    names: list[str] = []
+    for condition in conditions:
+        name, copy = condition.name, 1
+        while name in names:
+            copy += 1
+            name = f"{condition.name} ({copy})"
+        names.append(name)
+    return names

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from softde import baselines
-from softde.compare import Comparison, Row, compare, shortened, unique_names
+from softde.compare import Comparison, Row, compare, shortened
 from softde.condition import Condition
 from softde.lm import LM
 from softde.prompt import SoftPrompt
@@ -78,8 +78,6 @@ def test_scores_and_losses(comparison: Comparison, lm: LM, survey: Survey, targe
 
 def test_rows_keep_their_order_and_get_unique_names(comparison: Comparison) -> None:
     assert [row.condition for row in comparison.rows] == ["unprompted", "persona", "found", "unprompted (2)"]
-    twice = [Condition("x", name=name) for name in ("a", "a (2)", "a", "a")]
-    assert unique_names(twice) == ["a", "a (2)", "a (3)", "a (4)"]
 
 
 def test_records_are_flat_and_complete(comparison: Comparison) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from softde.condition import Condition, as_condition
+from softde.condition import Condition, as_condition, unique_names
 from softde.prompt import SoftPrompt
 
 TEXT = "You are a typical person from France."
@@ -55,3 +55,8 @@ def test_what_stands_for_a_condition(prompt: SoftPrompt) -> None:
         as_condition("Be kind.")
     with pytest.raises(ValueError, match="conditions: expected Condition, got object"):
         as_condition(object(), "conditions")
+
+
+def test_names_that_repeat_are_counted() -> None:
+    twice = [Condition("x", name=name) for name in ("a", "a (2)", "a", "a")]
+    assert unique_names(twice) == ["a", "a (2)", "a (3)", "a (4)"]

@@ -118,6 +118,23 @@ def test_what_is_refused():
         Condition(examples=Examples(EXAMPLES).by_item)  # type: ignore[arg-type]
 
 
+def test_wrong_kinds_of_examples_are_refused():
+    with pytest.raises(ValueError, match="option, the number of one of item 'tea': expected a whole number, got 'yes'"):
+        Example(TEA, "yes")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="item: expected an Item, .* got 'tea'"):
+        Example("tea", 0)  # type: ignore[arg-type]
+    for wrong in (Example(PETS, 0), [(PETS, 0)]):
+        with pytest.raises(ValueError, match="by_item: item 'tea': expected a list of Example, got"):
+            Examples({"tea": wrong})  # type: ignore[dict-item]
+
+
+def test_examples_for_another_survey_are_named(llama: LM, caplog: pytest.LogCaptureFixture):
+    other = Condition(examples=Examples({"Q1": (Example(PETS, 0),)}))
+    found = administer(SURVEY, llama, other, orders="forward")
+    assert "none of its examples is shown: they are for items (Q1) that survey likes does not have" in caplog.text
+    np.testing.assert_array_equal(found.probabilities, administer(SURVEY, llama, orders="forward").probabilities)
+
+
 def test_examples_that_do_not_fit(llama: LM):
     long = Examples({"tea": (Example(PETS, 0),) * 200})
     with pytest.raises(

@@ -11,7 +11,8 @@ import numpy as np
 
 from softde.abilities.asking import Sheet
 from softde.abilities.quiz import Flags, Quiz
-from softde.abilities.statistics import Estimate, holm, mcnemar, mean_interval, share_interval, wilson
+from softde.abilities.statistics import Estimate, mcnemar, mean_interval, share_interval, wilson
+from softde.surveys.metrics import holm
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,7 @@ def _of_items(sheet: Sheet, counted: Flags, confidence: float, seed: int) -> dic
 
 def adjusted(rows: Sequence[Row]) -> list[Row]:
     """The rows with every p adjusted for the number of tests (Holm)."""
-    tested = [i for i, row in enumerate(rows) if not math.isnan(row.p)]
-    p_holm = dict(zip(tested, holm([rows[i].p for i in tested]), strict=True))
-    return [replace(row, p_holm=p_holm.get(i, math.nan)) for i, row in enumerate(rows)]
+    return [replace(row, p_holm=p) for row, p in zip(rows, holm([row.p for row in rows]), strict=True)]
 
 
 def asked_questions(sheets: Sequence[Sheet]) -> Flags:

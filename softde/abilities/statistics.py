@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -53,16 +52,6 @@ def mcnemar(better: int, worse: int) -> float:
         term = term * (n - i) // (i + 1)  # n over i + 1
         total += term
     return min(1.0, 2 * total / 2**n)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p: of the i-th smallest of m, the largest so far of (m − i + 1) p (Holm 1979, Scand. J. Stat. 6:65)."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, highest = [0.0] * len(order), 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
 
 
 def mean_interval(values: Array, confidence: float = 0.95, seed: int = 0) -> Estimate:

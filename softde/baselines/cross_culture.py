@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from softde.baselines.wording import fill, listing, spoken, wording
-from softde.checks import whole
+from softde.checks import shown, whole
 from softde.condition import Condition
+from softde.surveys.checks import need_text
 from softde.surveys.human import HumanAnswers
 from softde.surveys.metrics.culture_spa import gold_answers, span
 from softde.surveys.scoring import Array
@@ -75,4 +76,9 @@ def region_similarity(human: HumanAnswers) -> Array:
 
 def row_of(human: HumanAnswers, region: str) -> int:
     """A region's row in human answers; "the United States" is the United States."""
+    if not isinstance(human, HumanAnswers):
+        raise ValueError(
+            f"human: expected human answers, got {shown(human)}; softde.load_human(path, survey) reads some"
+        )
+    need_text(region, "region")
     return human.row(region.removeprefix("the "))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from softde.baselines.wording import adjective, fill, spoken, wording
 from softde.condition import Condition
+from softde.surveys.checks import need_text
 
 
 def persona(region: str, template: str | None = None, language: str = "en") -> Condition:
@@ -17,9 +18,10 @@ def persona(region: str, template: str | None = None, language: str = "en") -> C
     Raises
     ------
     ValueError
-        Neither place is in the template; no adjective is known; no texts in the language.
+        No region; neither place is in the template; no adjective is known; no texts in the language.
     """
     text = wording(language).persona if template is None else template
+    need_text(region, "region")
     name = region if language == "en" else spoken(region, language)
     if "{adjective}" in text:
         return Condition(name="persona", system=fill(text, (), {"region": name, "adjective": adjective(region)}))

@@ -51,8 +51,8 @@ def value_personas(
     ValueError
         A region without human answers, a survey without factors, nobody with all scores.
     """
-    survey, people = human.survey, whole(members, "members", 1)
-    row = row_of(human, region)
+    row, people = row_of(human, region), whole(members, "members", 1)
+    survey = human.survey
     random = np.random.default_rng(whole(seed, "seed", 0))
     regions, weights, scores = _scored(human, random)
     own = (regions == human.regions[row]) & ~np.isnan(scores).any(1) & (weights > 0)

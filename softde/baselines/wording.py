@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
+from softde.surveys.checks import need_text
 from softde.surveys.regions import region_name
 from softde.surveys.values import FrozenDict, listed
 
@@ -76,6 +77,7 @@ def wording(language: str) -> Wording:
 
 def spoken(region: str, language: str = "en") -> str:
     """A region as it stands in a sentence: "USA" is "the United States", or "美国"; an unknown one stays as it is."""
+    need_text(region, "region")
     row = _row(region)
     if row is None:
         return region

@@ -15,6 +15,7 @@ from softde.cli.compare_methods import (
     named_methods,
     prompt_entries,
     read_prompts,
+    told,
     written_entries,
 )
 from softde.cli.folders import PROMPT_FILE
@@ -82,6 +83,8 @@ def compare(
     if len(region) == len(asked) == 1 and not several and not wanted:
         goal, norm = target_of(asked[0], region[0], edition, target, distance, held_out, human, norm)
     else:
+        from softde.compare.entries import checked
+
         goal = None
         chosen = named_methods(methods or DEFAULT)
         needed = any(method.human for method in chosen.values())
@@ -92,6 +95,7 @@ def compare(
         ]
         entries = written_entries(chosen, list(zip(exams, people, strict=True)))
         entries += prompt_entries(given, dict(zip(prompts, prompt_names(prompts), strict=True)))
+        checked(exams, entries)
         _check_files(table, checkpoint)
     for file, made in prompts.items():
         for one in asked:
@@ -107,11 +111,13 @@ def compare(
             say(f"softde: the table is in {table}")
         return
 
-    from softde.baselines import persona
+    from softde.baselines.wording import languages
     from softde.compare import compare as administer_all
     from softde.condition import Condition
 
-    conditions = [Condition(), persona(goal.region)]
+    language = asked[0].language.partition("-")[0]
+    language = language if language in languages() else "en"
+    conditions = [Condition(), told(goal.region, language)]
     conditions += [Condition(name=n, prompt=p) for n, p in zip(prompt_names(prompts), prompts.values(), strict=True)]
     print(administer_all(lm, asked[0], goal, conditions, orders, norm))
 

@@ -15,6 +15,7 @@ from softde.files import expanded
 
 if TYPE_CHECKING:
     from softde.compare import Entry, Exam
+    from softde.condition import Condition
     from softde.prompt import SoftPrompt
     from softde.surveys import Survey
     from softde.surveys.human import HumanAnswers
@@ -38,12 +39,11 @@ def methods() -> dict[str, Method]:
     from softde.baselines.combined import combined
     from softde.baselines.cross_culture import cross_culture
     from softde.baselines.description import description
-    from softde.baselines.persona import persona
     from softde.baselines.self_alignment import self_alignment
     from softde.condition import Condition
 
     def named(region: str, exam: Exam, _human: Any) -> Any:
-        return persona(region, language=exam.survey.language)
+        return told(region, exam.survey.language)
 
     def thinking(region: str, exam: Exam, human: Any) -> Any:
         return cross_culture(region, human, language=exam.survey.language)
@@ -69,6 +69,14 @@ def methods() -> dict[str, Method]:
         "cross-culture+self-alignment": Method(both(thinking), human=True, of_survey=True),
         "description": Method(scores, of_survey=True),
     }
+
+
+def told(region: str, language: str) -> Condition:
+    """The persona of a region as one says it: of "the United States", in the survey's language."""
+    from softde.baselines.persona import persona
+    from softde.baselines.wording import spoken
+
+    return persona(spoken(region, language), language=language)
 
 
 def named_methods(text: str) -> dict[str, Method]:

@@ -34,13 +34,13 @@ def introduce(survey: Survey, target: Target | TargetLike, edition: str | None) 
 
 
 def show_result(result: Result, lm: LM, folder: Path, norm: Any, orders: str, quiet: bool) -> None:
-    from softde.baselines import persona
+    from softde.baselines import persona, spoken
     from softde.compare import compare as administer_all
     from softde.condition import Condition
     from softde.files import write_file
     from softde.report import summary
 
-    conditions = [Condition(), persona(result.target.region), result.condition]
+    conditions = [Condition(), persona(spoken(result.target.region)), result.condition]
     comparison = administer_all(lm, result.survey, result.target, conditions, orders, norm)
     closing = summary(result.record())
     write_file(folder / "comparison.md", f"{comparison.to_markdown()}\n{closing}\n".encode())

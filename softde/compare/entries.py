@@ -125,7 +125,11 @@ class Exam:
             unique(names, "region in targets:")
             object.__setattr__(self, "targets", FrozenDict(zip(names, given.values(), strict=True)))
             if self.scored is not None:
-                object.__setattr__(self, "scored", tuple(region_name(region) or region for region in self.scored))
+                chosen: Any = self.scored
+                if isinstance(chosen, str) or not chosen:
+                    raise ValueError(f"scored: expected a list of one region or more, got {shown(chosen)}")
+                object.__setattr__(self, "scored", tuple(region_name(region) or region for region in chosen))
+                unique(self.scored, "region in scored:")
                 for region in self.scored:
                     if region not in names:
                         raise ValueError(f"scored: no target for region {region!r}; {nearest(region, names)}")
@@ -156,8 +160,8 @@ class Exam:
 
 
 def check_human(survey: Survey, human: HumanAnswers, regions: Iterable[str]) -> None:
-    """Refuse human answers of another survey, or without a region."""
-    known = {item.id: len(item.options) for item in survey.items}
+    """Refuse human answers of another survey, or without a region; options are told apart by their place alone."""
+    known = {item.id: [option.value for option in item.options] for item in survey.items}
     asked = [item for item in human.survey.items if item.id in known]
     if not asked:
         raise ValueError(
@@ -165,15 +169,20 @@ def check_human(survey: Survey, human: HumanAnswers, regions: Iterable[str]) -> 
             f"{survey.id!r} ({listed(known, 3)}); load them with load_human(path, survey)"
         )
     for item in asked:
-        if len(item.options) != known[item.id]:
+        values = [option.value for option in item.options]
+        if values != known[item.id]:
             raise ValueError(
-                f"human: item {item.id!r} has {len(item.options)} options in the human answers and {known[item.id]} in "
-                f"survey {survey.id!r}; load them with load_human(path, survey)"
+                f"human: item {item.id!r} has options of the values {_numbers(values)} in the human answers and "
+                f"{_numbers(known[item.id])} in survey {survey.id!r}; load them with load_human(path, survey)"
             )
     for region in regions:
         row = human.row(region)  # refuses a region that is not there
         if not any(item.id in known and there for item, there in _answered(human, row)):
             raise ValueError(f"human: no item of survey {survey.id!r} has answers from {region}; leave the region out")
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return listed([f"{value:g}" for value in values])
 
 
 def _answered(human: HumanAnswers, row: int) -> Iterable[tuple[Any, bool]]:

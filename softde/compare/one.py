@@ -13,7 +13,7 @@ from softde.administer import administer
 from softde.align.beside import askable, checked_target
 from softde.checks import check_kinds
 from softde.compare.text import WIDTH, aligned, markdown, number
-from softde.condition import Condition, Panel, as_condition, members
+from softde.condition import Condition, Panel, as_condition, members, unique_names
 from softde.lm import LM
 from softde.lm.adapter import check_adapter
 from softde.surveys import Survey, Target, distance, nulls
@@ -251,15 +251,3 @@ def most_tokens(conditions: Iterable[Condition | Panel]) -> int:
     """How many places of the context the longest soft prompt takes."""
     prompts = [member.prompt for condition in conditions for member in members(condition)]
     return max((prompt.num_virtual_tokens for prompt in prompts if prompt is not None), default=0)
-
-
-def unique_names(conditions: Sequence[Condition | Panel]) -> list[str]:
-    """The conditions' names; the second of one name gets " (2)", and so on."""
-    names: list[str] = []
-    for condition in conditions:
-        name, copy = condition.name, 1
-        while name in names:
-            copy += 1
-            name = f"{condition.name} ({copy})"
-        names.append(name)
-    return names

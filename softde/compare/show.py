@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 COARSE, FINE = 10.0, 2.0  # losses from here up are shown with one digit, with three, and below with four
 LOW_MASS = 0.5  # below it, the model mostly says something else
+MANY = 20  # regions from which on a bootstrap interval is about as wide as it should be
 COLUMNS = {  # of a summary: head, digits, what it is
     "regions": ("regions", 0, "regions: of a method's mean; means over different regions do not compare, tests do"),
     "culture_spa": ("SPA", 1, "SPA: CultureSPA's score of the most probable answers, in percent"),
@@ -126,7 +127,8 @@ def _legend(table: MethodTable, exam: Exam, lines: Sequence[dict[str, Any]], sho
     weighted = "" if weights is None else f", weighted {', '.join(f'{w:g}' for w in weights)}"
     parts = [
         f"loss: {goal.label()}{weighted}, lower is better, mean over regions and seeds",
-        f"{100 * table.confidence:g} %: bootstrap over regions, and over seeds where there are several",
+        f"{100 * table.confidence:g} %: bootstrap over regions, and over seeds where there are several"
+        + ", too narrow for so few regions" * (max((line["regions"] for line in lines), default=0) < MANY),
     ]
     parts += [COLUMNS[name][2].format(among=among, people=people) for name in shown]
     chance = next((line for line in conditions if not math.isnan(line["chance_rank"])), None)
@@ -186,7 +188,7 @@ def _plain(value: float, digits: int) -> str:
     """Nothing for NaN; large numbers short."""
     if math.isnan(value):
         return ""
-    return number(value, digits) if abs(value) < 1e6 else f"{value:.2e}"
+    return number(round(value, digits) + 0.0, digits) if abs(value) < 1e6 else f"{value:.2e}"  # never "-0.0"
 
 
 def _digits(lines: Sequence[dict[str, Any]]) -> int:

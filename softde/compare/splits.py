@@ -51,6 +51,7 @@ def hold_out_factors(exam: Exam, factors: Collection[str]) -> Split:
     """Train on some factors' published scores, examine on the others: do they come along, or are they in the way?
 
     Held-out factors have weight 0 in the training targets. Their items are asked during a search, but count nothing.
+    What is measured on human answers rests on the items of the trained factors, and on those that only the others need.
     """
     goals = {region: _scores(exam, goal) for region, goal in exam.goals.items()}
     known = exam.survey.factors
@@ -66,10 +67,15 @@ def hold_out_factors(exam: Exam, factors: Collection[str]) -> Split:
 
     rest = [factor for factor in known if factor not in held]
     seen = weighted(rest)
+    trained = np.any([row for factor, row in zip(known, exam.survey.uses, strict=True) if factor in rest], axis=0)
+    others = exam.survey.uses.any(axis=0) & ~trained
+    human, unseen = (
+        _of_items(exam.human, np.array(exam.survey.item_ids)[which].tolist()) for which in (trained, others)
+    )
     exams = (
-        replace(exam, name=f"{exam.name}, trained factors", targets=seen, norm="L1", weights=None),
+        replace(exam, name=f"{exam.name}, trained factors", targets=seen, norm="L1", weights=None, human=human),
         replace(exam, name=f"{exam.name}, factors held out", targets=weighted(held), norm="L1", weights=None,
-                held_out="factors"),
+                human=unseen, held_out="factors"),
     )  # fmt: skip
     return Split(Training(exam.survey, FrozenDict(seen), exam.orders), exams)
 
@@ -110,9 +116,14 @@ def hold_out_phrasings(exam: Exam, phrasings: Mapping[str, Sequence[str]] | None
     phrasings : item → other wordings; None takes those of the survey. An item without any is asked in its own text.
     """
     others = {item.id: item.phrasings for item in exam.survey.items} if phrasings is None else dict(phrasings)
-    unknown = [item for item in others if item not in exam.survey.item_ids]
-    if unknown:
-        raise ValueError(f"phrasings: no item {unknown[0]!r}; {nearest(str(unknown[0]), exam.survey.item_ids)}")
+    own = {item.id: item.text.strip() for item in exam.survey.items}
+    for item, texts in others.items():
+        if item not in own:
+            raise ValueError(f"phrasings: no item {item!r}; {nearest(str(item), own)}")
+        if isinstance(texts, str):
+            raise ValueError(f"phrasings: item {item!r}: expected a list of texts, got {texts!r}; put it in brackets")
+        if own[item] in map(str.strip, texts):
+            raise ValueError(f"phrasings: item {item!r}: its own text is among them, which is not held out; remove it")
     if not any(others.values()):
         raise ValueError(
             f"phrasings: survey {exam.survey.id!r} has no other wordings; give some, {{{exam.survey.item_ids[0]!r}: "
@@ -196,6 +207,11 @@ def nearest_regions(split: Split) -> dict[str, str]:
     if exam.human is not None:
         bits = js_divergence(exam.human.shares[:, None], exam.human.shares[None])
         common = ~np.isnan(bits).any(axis=(0, 1))
+        if not common.any():
+            raise ValueError(
+                f"exam {exam.name!r}: no item has human answers of all regions, so that none is nearest; leave regions "
+                "out, or give `borrowed` a mapping of your own"
+            )
         far = bits[..., common].mean(axis=-1)
         row = {region: exam.human.row(region) for region in exam.regions}
         return {one: min(trained, key=lambda other: far[row[one], row[other]]) for one in held}

@@ -43,20 +43,6 @@ def smallest_p(n: int) -> float:
     return math.nan if n < 1 else 2.0 ** (1 - n) if n <= EXACT else 1 / (DRAWS + 1)
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for being many, so that the chance of one false finding or more is kept (Holm 1979).
-
-    The k-th smallest of m is multiplied by m − k + 1, and none is lower than a smaller one's. A NaN is no test: it
-    stays, and does not count.
-    """
-    known = sorted((value, place) for place, value in enumerate(p) if not math.isnan(value))
-    found, highest = [math.nan] * len(p), 0.0
-    for rank, (value, place) in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - rank) * value))
-        found[place] = highest
-    return found
-
-
 def mean_interval(grid: Array, level: float, n: int = 2000, seed: int = 0) -> tuple[float, float, float]:
     """(mean, low, high) of (regions, seeds) values, NaN where there is none.
 

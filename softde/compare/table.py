@@ -14,9 +14,10 @@ import numpy as np
 from softde.compare.entries import Exam
 from softde.compare.measure import VALUES, Record
 from softde.compare.show import as_markdown, as_text
-from softde.compare.stats import holm, mean_interval, sign_flip, smallest_p
+from softde.compare.stats import mean_interval, sign_flip, smallest_p
 from softde.condition import UNPROMPTED
 from softde.files import expanded, write_file
+from softde.surveys.metrics import holm
 from softde.surveys.scoring import Array
 from softde.surveys.values import nearest
 
@@ -97,9 +98,9 @@ class MethodTable:
         """Paired tests of every method against one, on every exam.
 
         Pairs are regions, each with its mean over seeds; regions that only one of the two has are left out. difference
-        is method − baseline with its interval over regions, better the number of regions where the method is (a lower
-        loss, a higher score), p that of `sign_flip`, p_holm corrected for all tests returned, smallest_p the lowest
-        that so many regions can give.
+        is method − baseline with its interval over regions, better the number of regions where the method is (a higher
+        culture_spa, top1 or option_mass, else a lower number), p that of `sign_flip`, p_holm corrected for all tests
+        returned, smallest_p the lowest that so many regions can give.
 
         baseline : a method, or a null such as "uniform answerer". metric : a column of the rows.
 

@@ -6,11 +6,13 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from softde.files import expanded, write_file
 from softde.lm.model import LM
@@ -26,7 +28,8 @@ _log = logging.getLogger("softde")
 def adapted(lm: LM, adapter: str | os.PathLike[str] | None) -> Iterator[LM]:
     """The model with an adapter, for the length of a `with`; `lm` is not to be used meanwhile. None gives `lm` itself.
 
-    Afterwards the model's modules are those from before, with the same weights.
+    Afterwards the model's modules are those from before, with the same weights: peft alone would leave biases and whole
+    modules that an adapter brings along (``bias``, ``modules_to_save``) in their place.
 
     Raises
     ------
@@ -39,26 +42,30 @@ def adapted(lm: LM, adapter: str | os.PathLike[str] | None) -> Iterator[LM]:
         yield lm
         return
     folder = check_adapter(lm, adapter)
+    modules = dict(lm.model.named_modules(remove_duplicate=False))
+    biases = {name: p.detach().clone() for name, p in lm.model.named_parameters() if "bias" in name}
+    try:
+        yield replace(lm, model=_with_adapter(lm, folder), _plans={})
+    finally:
+        _put_back(lm.model, modules, biases)
+
+
+def _with_adapter(lm: LM, folder: Path) -> Any:
+    """The model itself, with the adapter in its modules."""
     try:
         from peft import PeftModel
     except ImportError:
         raise ImportError("an adapter needs peft: pip install 'softde[lora]'") from None
-    modules = dict(lm.model.named_modules())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # between versions of peft and transformers
             warnings.filterwarnings("error", message=".*[Mm]issing adapter keys.*")
-            wrapped = PeftModel.from_pretrained(lm.model, str(folder))
+            return PeftModel.from_pretrained(lm.model, str(folder)).get_base_model()
     except Exception as error:  # whatever does not fit: sizes, module names, files
-        _put_back(lm.model, modules)
         raise ValueError(
             f"adapter {str(folder)!r} does not fit model {lm.name!r} ({_first_line(error)}); use the model that it was "
             "trained on"
         ) from error
-    try:
-        yield replace(lm, model=wrapped.get_base_model(), _plans={})
-    finally:
-        wrapped.unload()
 
 
 def check_adapter(lm: LM, adapter: str | os.PathLike[str]) -> Path:
@@ -112,11 +119,14 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _put_back(model: Any, modules: dict[str, Any]) -> None:
-    """Undo a loading that failed half way."""
+def _put_back(model: Any, modules: Mapping[str, Any], biases: Mapping[str, torch.Tensor]) -> None:
+    """Undo a loading, also one that failed half way."""
     for name, module in modules.items():
-        if name and dict(model.named_modules()).get(name) is not module:
-            parent, _, leaf = name.rpartition(".")
+        parent, _, leaf = name.rpartition(".")
+        if name and getattr(modules[parent], leaf, None) is not module:
             setattr(modules[parent], leaf, module)
+    with torch.no_grad():
+        for name, bias in biases.items():
+            model.get_parameter(name).copy_(bias)
     if hasattr(model, "peft_config"):
         del model.peft_config

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from softde.checks import shown, whole
 from softde.surveys.survey import Item
 from softde.surveys.values import FrozenDict
 
@@ -20,13 +21,16 @@ class Example:
     Raises
     ------
     ValueError
-        The item has no such option.
+        No item, or it has no such option.
     """
 
     item: Item
     option: int
 
     def __post_init__(self) -> None:
+        if not isinstance(self.item, Item):
+            raise ValueError(f"item: expected an Item, such as survey.items[0], got {shown(self.item)}")
+        object.__setattr__(self, "option", whole(self.option, f"option, the number of one of item {self.item.id!r}"))
         if not 0 <= self.option < len(self.item.options):
             raise ValueError(
                 f"option: expected the number of an option of item {self.item.id!r}, 0 to "
@@ -71,6 +75,8 @@ class Examples:
                 f"{self.template!r}; add what is missing"
             )
         for asked, examples in self.by_item.items():
+            if not isinstance(examples, Sequence) or not all(isinstance(one, Example) for one in examples):
+                raise ValueError(f"by_item: item {asked!r}: expected a list of Example, got {shown(examples)}")
             if any(example.item.id == asked for example in examples):
                 raise ValueError(f"by_item: item {asked!r} is among its own examples, which gives its answer away")
         object.__setattr__(self, "by_item", FrozenDict({item: tuple(e) for item, e in self.by_item.items()}))

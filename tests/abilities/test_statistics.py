@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from softde.abilities.statistics import Estimate, holm, mcnemar, mean_interval, share_interval, wilson
+from softde.abilities.statistics import Estimate, mcnemar, mean_interval, share_interval, wilson
+from softde.surveys.metrics import holm
 
 
 def test_wilson_by_hand() -> None:

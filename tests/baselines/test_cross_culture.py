@@ -41,6 +41,10 @@ def test_similar_and_different_regions() -> None:
         similar_regions(human(), "USA", 2)
     with pytest.raises(ValueError, match="no human answers for region 'Peru'"):
         similar_regions(human(), "Peru", 1)
+    with pytest.raises(ValueError, match="human: expected human answers, got None; softde.load_human"):
+        cross_culture("USA", None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="region: expected a text that is not empty, got None"):
+        cross_culture(None, human())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="n: expected a whole number of at least 1, got 0"):
         similar_regions(human(), "USA", 0)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from softde.baselines import Pole, description, personas_around, value_personas, wording
-from softde.baselines.description import levels
+from softde.baselines.description import levels, published
 from softde.baselines.value_personas import DRAWN
 from softde.condition import Panel
 from softde.surveys import HumanAnswers, Respondents, Survey, Target, load_survey
@@ -40,6 +40,14 @@ def test_levels_are_ranks_among_all_regions(editions: tuple[str, str]) -> None:
     for part, factor, score in zip(parts, VSM.factor_models, target.scores, strict=True):
         level = slow_level(score, [row.get(factor.id, np.nan) for row in pool(*editions)])
         assert part == f"{LEVELS[level]} {factor.name}"
+
+
+@pytest.mark.parametrize(("edition", "individualism"), [("2015", 91.0), ("2023", 60.0)])
+def test_scores_are_those_of_the_targets_edition_where_that_has_them(edition: str, individualism: float) -> None:
+    rows = published(VSM.target("India", edition=edition), VSM).tolist()
+    us = [row for row in rows if row[:1] + row[2:4] == [40.0, 62.0, 46.0]]  # the same in both
+    assert [row[1] for row in us] == [individualism]
+    assert len(rows) == len(pool("2015", "2023"))
 
 
 def test_the_text() -> None:
@@ -99,7 +107,7 @@ def people(mini: Survey) -> HumanAnswers:
     random = np.random.default_rng(5)
     answers = np.stack([random.integers(0, len(item.options), 30) for item in mini.items], axis=1)
     answers[3, 0] = -1  # the first factor needs it
-    weights = np.where(np.arange(30) < 25, 1.0 + np.arange(30), 0.0)
+    weights = np.where(np.arange(30) < 25, 3.0 ** (np.arange(30) % 5), 0.0)  # 1, 3, 9, 27, 81, 1, …
     return Respondents(mini, answers, np.repeat(["Ireland", "Italy"], 15), weights).shares()
 
 
@@ -116,11 +124,11 @@ def test_members_are_respondents_in_words(mini: Survey) -> None:
         names = [LEVELS[slow_level(s, column.tolist())] for s, column in zip(row, scores.T, strict=True)]
         described.append(f"{names[0]} BOS, {names[1]} CAL")
     italians = {text for n, text in enumerate(described) if 15 <= n < 25}
-    found = texts(value_personas("Italy", human, members=200, template="{values}"))
+    found = texts(value_personas("Italy", human, members=2000, template="{values}"))
     assert set(found) == italians  # all who have a weight, and nobody else
-    weight = {text: sum(n + 1 for n in range(15, 25) if described[n] == text) / 205 for text in italians}
-    assert all(abs(found.count(text) / 200 - share) < 4 * np.sqrt(share / 200) for text, share in weight.items())
-    irish = set(texts(value_personas("IRL", human, members=200, template="{values}")))
+    weight = {text: sum(3 ** (n % 5) for n in range(15, 25) if described[n] == text) / 242 for text in italians}
+    assert all(abs(found.count(text) / 2000 - share) < 4 * np.sqrt(share / 2000) for text, share in weight.items())
+    irish = set(texts(value_personas("IRL", human, members=2000, template="{values}")))
     assert irish == {text for n, text in enumerate(described) if n < 15 and n != 3}
 
 

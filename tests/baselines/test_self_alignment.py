@@ -95,9 +95,11 @@ def test_examples_from_another_survey_and_in_the_asked_surveys_words() -> None:
     own = replace(ITEMS[1], text="Katzen?", options=options(["ja", "etwas", "nein"]))
     examples = self_alignment("India", Survey("a", "A", (ITEMS[0], own)), HUMAN, k=3).examples
     assert examples is not None and Example(own, 0) in examples.by_item["pets"]
-    other = Survey("b", "B", (ITEMS[0], replace(own, options=options(["ja", "nein"]))))  # another item of the same name
-    examples = self_alignment("India", other, HUMAN, k=3).examples
-    assert examples is not None and Example(ITEMS[1], 0) in examples.by_item["pets"]
+    backwards = tuple(replace(option, value=4 - option.value) for option in own.options)
+    for others in (options(["ja", "nein"]), backwards):  # not the same options: the item is shown as humans had it
+        other = Survey("b", "B", (ITEMS[0], replace(own, options=others)))
+        examples = self_alignment("India", other, HUMAN, k=3).examples
+        assert examples is not None and Example(ITEMS[1], 0) in examples.by_item["pets"]
 
 
 def test_items_without_a_text_or_with_the_asked_one_are_no_examples() -> None:

@@ -80,6 +80,11 @@ def test_persona() -> None:
     with pytest.raises(ValueError, match="language: there are texts in en, ar, zh, not in 'fr'; give template="):
         persona("France", language="fr")
     assert persona("France", "Tu viens de {region}.", "fr").system == "Tu viens de France."
+    for nobody in ("", " ", None):
+        with pytest.raises(ValueError, match="region: expected a text that is not empty, got"):
+            persona(nobody)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="region: expected a text that is not empty, got"):
+            spoken(nobody)  # type: ignore[arg-type]
 
 
 def test_places_are_filled_at_once() -> None:

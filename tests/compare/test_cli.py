@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from softde.baselines import persona
 from softde.cli import main
 from softde.cli.compare_methods import named_methods, written_entries
 from softde.compare import Exam
@@ -115,6 +117,24 @@ def test_methods_are_made_for_their_survey() -> None:
     assert "India" in condition["cross-culture"].system and "uncertain" in condition["description"].system.lower()
 
 
+def test_a_persona_is_told_its_region_as_one_says_it(softde: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both tables, in the survey's language: "the United States", which has no article as a region's name."""
+    vsm = load_survey("vsm13")
+    chosen = named_methods("persona,description")
+    exam = Exam("vsm13", vsm, {"USA": vsm.target("USA")})
+    for entry in written_entries(chosen, [(exam, None)]):
+        assert entry.condition.system.startswith("You are a typical person from the United States")  # type: ignore[union-attr]
+    told: list[Any] = []
+
+    class Table:
+        def __init__(self, _lm: Any, _survey: Any, _goal: Any, conditions: Any, *_more: Any) -> None:
+            told.append(conditions[1].system)
+
+    monkeypatch.setattr(sys.modules["softde.compare"], "compare", Table)  # softde.compare is the function
+    assert softde("USA", survey="vsm13")[0] == softde("USA", survey="vsm13:ar")[0] == 0
+    assert told == ["You are a typical person from the United States.", persona("USA", language="ar").system]
+
+
 def test_several_surveys(softde: Call, tmp_path: Path) -> None:
     (tmp_path / "tea.toml").write_text(MINI_SURVEY.replace('id = "mini"', 'id = "tea"').replace("Ireland", "Iceland"))
     code, out, _ = softde("Italy", "--survey", "tea.toml")
@@ -139,6 +159,7 @@ def test_what_is_refused(softde: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         (("Ireland", "Atlantis"), "Atlantis"),
         (("Ireland", "Japan"), "Japan"),
         (("Ireland", "IRL", "--methods", "persona"), "duplicate region in targets: 'Ireland'"),
+        (("Ireland", "Italy", "--survey", "mini.toml"), "duplicate exam 'mini'"),
         (("Ireland", "Italy", "--prompt", "Japan=runs/italy-1"), "'Japan' is none of the regions"),
         (("Ireland", "Italy", "--prompt", "Italy=runs/none"), "none"),
         (("Ireland", "Italy", "--out", "t.xlsx"), "path: expected a name that ends in .parquet, .csv or .md"),

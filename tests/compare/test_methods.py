@@ -91,6 +91,8 @@ def test_a_model_that_answers_as_each_region(llama: LM, shares: Exam, personas: 
     assert unprompted["divergence"] == pytest.approx(0, abs=1e-12)  # one answer for all
     assert unprompted["rank"] == 2 and unprompted["top1"] == pytest.approx(1 / 3)  # chance
     assert (unprompted["chance_rank"], unprompted["chance_top1"]) == (2, pytest.approx(1 / 3))
+    two = quiet(llama, shares, [entry for entry in personas if entry.region in ("Japan", "Italy")]).summary()[0]
+    assert two["regions"] == 2 and two["divergence"] == pytest.approx(1)  # over those two regions' humans
 
 
 @pytest.mark.usefixtures("asked")
@@ -152,6 +154,11 @@ def test_only_items_that_all_regions_have_are_ranked(llama: LM, mini: Survey) ->
     table = quiet(llama, Exam("means", mini, targets), entries)
     assert [one(table, kind="condition", region=r)["rank"] for r in REGIONS] == [1, 1, 1]
     assert all(math.isnan(row["culture_spa"]) for row in table.rows)  # no human answers were given
+    mixed = quiet(llama, Exam("means", mini, targets), [Entry("p", Panel(tuple(map(as_region, REGIONS))), "Ireland")])
+    # Losses of the mean of the three: over the items that all have 0.183, 0.175 (Italy), 0.192; with boss where it is
+    # there 0.238, 0.131, 0.192, which would make it the third.
+    assert one(mixed, kind="condition")["rank"] == 2
+    assert one(mixed, kind="condition")["loss"] == pytest.approx(0.238, abs=5e-4)  # the loss is of all that it has
 
 
 def test_orders_and_wordings_that_move_answers(llama: LM, asked: Asked, mini: Survey, human: HumanAnswers) -> None:
@@ -179,6 +186,24 @@ def test_orders_and_wordings_that_move_answers(llama: LM, asked: Asked, mini: Su
     )
     swing = np.array([35 * 4.0, 0]) / math.sqrt(2) / np.array([130 - 75, 61.5 - 30]) * math.sqrt(2)
     assert one(scores, kind="condition", region="Italy")["order_shift"] == pytest.approx(math.sqrt((swing**2).mean()))
+
+
+def test_wordings_that_move_answers(llama: LM, asked: Asked, mini: Survey, human: HumanAnswers) -> None:
+    """An item without another wording does not move, and counts as one that does not."""
+    worded = replace(mini, items=(replace(mini.items[0], phrasings=("And a boss?",)), *mini.items[1:]))
+    first, last, middle = np.eye(5)[0], np.eye(5)[4], np.array([0.5, 0.5])
+    times: list[str] = []
+
+    def answers(_system: str, item: str, order: str) -> Any:
+        times.extend([order] * (item == "boss"))
+        return middle if item != "boss" else first if len(times) <= 2 else last  # own text, in both orders
+
+    asked.answers = answers
+    exam = Exam("means", worded, {r: MeansTarget.of(human, r) for r in REGIONS}, human=human)
+    row = one(quiet(llama, exam, [Entry("unprompted", Condition())]), kind="condition", region="Italy")
+    deviation = (SHARES * np.nan_to_num(mini.option_values)).sum(-1).std(axis=0, ddof=1)
+    moved = np.array([np.std([1, 5], ddof=1), 0, 0, 0]) / deviation
+    assert row["wording_shift"] == pytest.approx(math.sqrt((moved**2).mean())) and row["order_shift"] == 0
 
 
 @pytest.mark.usefixtures("asked")
@@ -429,6 +454,8 @@ def test_exams_that_are_refused(mini: Survey, human: HumanAnswers) -> None:
         ({"orders": "random"}, "orders: expected one of 'forward', 'reversed', 'both', got 'random'"),
         ({"held_out": "people"}, "held_out: expected one of '', 'factors'"),
         ({"scored": ["Japan"]}, "scored: no target for region 'Japan'"),
+        ({"scored": "Italy"}, "scored: expected a list of one region or more, got 'Italy'"),
+        ({"scored": ["Italy", "ITA"]}, "duplicate region in scored: 'Italy'"),
         ({"name": " "}, "exam: name"),
         ({"human": human.select(regions=["Japan"])}, "no human answers for region 'Italy'"),
         ({"survey": other, "targets": {"Italy": SharesTarget.of(human, "Italy")}}, "survey 'mini' has no item 'boss'"),
@@ -444,6 +471,15 @@ def test_exams_that_are_refused(mini: Survey, human: HumanAnswers) -> None:
     strange = HumanAnswers(renamed, REGIONS, SHARES, np.full((3, 4), 1.0))
     with pytest.raises(ValueError, match="exam 'e': human: answers of another survey: none of their items"):
         Exam("e", mini, {"Italy": italy}, human=strange)
+    boss = mini.items[0]
+    turned = replace(boss, options=tuple(replace(o, value=6 - o.value) for o in boss.options))
+    other_way = HumanAnswers(
+        replace(renamed, items=(turned, *mini.items[1:])), REGIONS, SHARES, np.full((3, 4), 1.0)
+    )  # options are told apart by place: shares of such a file would be read upside down
+    with pytest.raises(
+        ValueError, match=r"item 'boss' has options of the values 5, 4, 3, 2, 1 in the human answers and 1"
+    ):
+        Exam("e", mini, {"Italy": italy}, human=other_way)
     for entry, message in (
         ((" ", Condition()), "method: expected a text"),
         (("m", "persona"), "entry 'm': condition: expected Condition"),

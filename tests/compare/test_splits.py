@@ -60,6 +60,18 @@ def test_factors(llama: LM, asked: Asked, scores: Exam, mini: Survey) -> None:
     assert rows["mini, factors held out", "italy", "Ireland"]["loss"] == pytest.approx(off[1])
 
 
+def test_factors_beside_human_answers(mini: Survey, human: HumanAnswers) -> None:
+    """An item that a trained factor shares is none of the held-out ones."""
+    goals = {r: mini.target(r) for r in ("Ireland", "Italy")}
+    trained, held = hold_out_factors(Exam("mini", mini, goals, human=human), ["CAL"]).exams
+    assert trained.human is not None and held.human is not None
+    uses = {f: {i for i, u in zip(mini.item_ids, row, strict=True) if u}
+            for f, row in zip(mini.factors, mini.uses, strict=True)}  # fmt: skip
+    assert uses["BOS"] & uses["CAL"]  # they share one
+    assert set(trained.human.survey.item_ids) == uses["BOS"]
+    assert set(held.human.survey.item_ids) == uses["CAL"] - uses["BOS"]
+
+
 def test_items(llama: LM, asked: Asked, shares: Exam, human: HumanAnswers) -> None:
     split = hold_out_items(shares, ["proud", "time"])
     trained, held = split.exams
@@ -132,6 +144,15 @@ def test_nearest_regions_by_published_scores() -> None:
     assert nearest_regions(split) == {"Canada": slow}
 
 
+def test_no_region_is_nearest_without_items_in_common(mini: Survey) -> None:
+    cut = SHARES.copy()
+    cut[0, :2], cut[2, 2:] = np.nan, np.nan
+    human = HumanAnswers(mini, REGIONS, cut, np.full((3, 4), 9.0))
+    exam = Exam("mini", mini, {r: SharesTarget.of(human, r) for r in REGIONS}, human=human)
+    with pytest.raises(ValueError, match="exam 'mini, regions held out': no item has human answers of all regions"):
+        nearest_regions(hold_out_regions(exam, ["Italy"]))
+
+
 def test_a_held_out_survey() -> None:
     vsm, iw = load_survey("vsm13"), load_survey("iw")
     exams = [Exam(s.id, s, {r: s.target(r) for r in ("India", "China")}) for s in (vsm, iw)]
@@ -171,6 +192,8 @@ def test_what_is_refused(scores: Exam, shares: Exam) -> None:
         (lambda: hold_out_items(shares, ["Q1"]), "survey 'mini' has no 'Q1'"),
         (lambda: hold_out_phrasings(scores), "survey 'mini' has no other wordings"),
         (lambda: hold_out_phrasings(scores, {"bos": ["x"]}), "no item 'bos'; did you mean 'boss'"),
+        (lambda: hold_out_phrasings(scores, {"boss": "Bosses?"}), "expected a list of texts, got 'Bosses"),
+        (lambda: hold_out_phrasings(scores, {"boss": [f"{scores.survey.items[0].text} "]}), "its own text is among"),
         (lambda: hold_out_regions(scores, ["Japan"]), "exam 'mini' has no 'Japan'"),
     ):
         with pytest.raises(ValueError, match=message):

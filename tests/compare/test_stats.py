@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from softde.compare.stats import holm, mean_interval, sign_flip, smallest_p
-from softde.surveys.metrics import bootstrap
+from softde.compare.stats import mean_interval, sign_flip, smallest_p
+from softde.surveys.metrics import bootstrap, holm
 
 
 def slow_sign_flip(differences: list[float]) -> float:
@@ -81,6 +81,17 @@ def test_intervals_of_means() -> None:
     one_seed = mean_interval(grid[:, :1], 0.95)
     regions = bootstrap(lambda x: x.mean(1), grid[:, 0], (0,))
     assert one_seed == pytest.approx((grid[:, 0].mean(), float(regions.low), float(regions.high)))
+
+
+def test_intervals_of_few_regions_are_too_narrow() -> None:
+    """What docs/compare.md says of them: how often 95 % intervals of normal values hold their mean of zero."""
+    random = np.random.default_rng(0)
+
+    def held(regions: int, trials: int = 200) -> float:
+        found = [mean_interval(random.normal(size=(regions, 1)), 0.95)[1:] for _ in range(trials)]
+        return float(np.mean([low <= 0 <= high for low, high in found]))
+
+    assert (held(2), held(4), held(10)) == pytest.approx((0.5, 0.7, 0.87), abs=0.08)
 
 
 def test_ties_are_counted_whatever_the_rounding() -> None:

@@ -191,6 +191,24 @@ def test_small_losses_have_digits(mini: Survey) -> None:
         assert shown in str(MethodTable("tiny", (exam,), rows, ()))
 
 
+def test_intervals_of_few_regions_come_with_a_warning(mini: Survey) -> None:
+    exam = Exam("e", mini, {"Italy": mini.target("Italy")})
+    for regions, said in ((19, True), (20, False)):
+        rows = [row("e", "condition", "m", f"r{r}", 0, loss=1.0 + r, option_mass=1.0) for r in range(regions)]
+        text = " ".join(str(MethodTable("tiny", (exam,), tuple(rows), ())).split())
+        assert ("too narrow for so few regions" in text) is said
+
+
+def test_nothing_is_minus_zero(exams: tuple[Exam, ...]) -> None:
+    rows = [
+        row("trained", "condition", method, region, 0, loss=loss, option_mass=1.0)
+        for method, losses in (("unprompted", (1.0, 1.0, 1.0)), ("m", (0.9999999, 1.0, 1.1)))
+        for region, loss in zip(REGIONS, losses, strict=False)
+    ]
+    text = str(MethodTable("tiny", exams[:1], tuple(rows), ()))
+    assert "-0.0000" not in text and "[0.0000, 0.1000]" in text
+
+
 def test_mixed_editions_are_said(mini: Survey) -> None:
     older = replace(mini.target("Ireland"), edition="2010")
     rows = (row("e", "condition", "m", "Italy", 0, loss=1.0, option_mass=1.0),)

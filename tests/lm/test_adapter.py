@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 import logging
 from pathlib import Path
@@ -13,10 +14,12 @@ import torch
 
 from softde.administer import administer
 from softde.condition import Condition, Panel, as_condition
+from softde.design import Design
 from softde.lm import LM
 from softde.lm.adapter import adapted, record_base
-from softde.readouts import Argmax, Sampled
+from softde.readouts import Argmax, Readout, Sampled
 from softde.surveys import Survey
+from tests import tiny_random
 
 peft = pytest.importorskip("peft")
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -62,6 +65,29 @@ def test_the_model_comes_back_when_asking_fails(llama: LM, adapter: Path) -> Non
     with pytest.raises(KeyboardInterrupt), adapted(llama, adapter):
         raise KeyboardInterrupt
     assert same(before, llama)
+
+
+@pytest.mark.parametrize(
+    "more", [{"bias": "all"}, {"modules_to_save": ["lm_head"]}, {"modules_to_save": ["embed_tokens"]}]
+)
+def test_what_an_adapter_brings_along_goes_again(mini: Survey, tmp_path: Path, more: dict[str, object]) -> None:
+    """Biases and whole modules that were trained beside LoRA are in the model while it is asked, and not afterwards."""
+    lm = LM(tiny_random.make_model("qwen2"), tiny_random.make_tokenizer())
+    trained = peft.get_peft_model(copy.deepcopy(lm.model), peft.LoraConfig(r=2, target_modules=["q_proj"], **more))
+    with torch.no_grad():
+        for number, (_, parameter) in enumerate(trained.named_parameters()):
+            if parameter.requires_grad:
+                noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+                parameter.add_(0.3 * noise.to(parameter.dtype))
+    trained.save_pretrained(tmp_path)
+    before, alone = state(lm), administer(mini, lm).probabilities
+    modules = {name: id(module) for name, module in lm.model.named_modules()}
+    found = administer(mini, lm, Condition(adapter=tmp_path)).probabilities
+    merged = peft.PeftModel.from_pretrained(copy.deepcopy(lm.model), str(tmp_path)).merge_and_unload()
+    np.testing.assert_allclose(found, administer(mini, LM(merged, lm.tokenizer)).probabilities, atol=1e-5)
+    assert np.abs(found - alone).max() > 1e-3
+    assert same(before, lm) and modules == {name: id(module) for name, module in lm.model.named_modules()}
+    assert np.array_equal(administer(mini, lm).probabilities, alone) and not hasattr(lm.model, "peft_config")
 
 
 def test_an_adapter_of_another_model_is_refused(llama: LM, mini: Survey, adapter: Path, tmp_path: Path) -> None:
@@ -116,12 +142,33 @@ def test_a_panel_answers_with_the_mean_of_its_members(llama: LM, mini: Survey) -
     np.testing.assert_allclose(both.scores(), (one.scores() + other.scores()) / 2, rtol=1e-9)
 
 
-@pytest.mark.parametrize("readout", [Argmax(), Sampled(3)])
-def test_single_answers_of_members_stand_one_after_another(llama: LM, mini: Survey, readout: object) -> None:
-    one, other, both = (administer(mini, llama, c, readout=readout) for c in (A, B, Panel((A, B))))  # type: ignore[arg-type]
+@pytest.mark.parametrize(("readout", "second"), [(Argmax(), Argmax()), (Sampled(3, 5), Sampled(3, 5 + 2**32))])
+def test_single_answers_of_members_stand_one_after_another(
+    llama: LM, mini: Survey, readout: Readout, second: Readout
+) -> None:
+    one, both = (administer(mini, llama, c, readout=readout) for c in (A, Panel((A, B))))
+    other = administer(mini, llama, B, readout=second)
     assert np.array_equal(both.answers, np.concatenate([one.answers, other.answers]))
     np.testing.assert_allclose(both.probabilities, (one.probabilities + other.probabilities) / 2)
     assert len(both.respondents.answers) == len(both.answers)
+
+
+def test_members_draw_for_themselves(llama: LM, mini: Survey) -> None:
+    """Two hundred of the same member, one draw each, are as far from their probabilities as 200 draws are."""
+    wanted = administer(mini, llama, A, orders="forward").probabilities
+    drawn = administer(mini, llama, Panel((A,) * 200), orders="forward", readout=Sampled(1)).probabilities
+    assert (np.abs(drawn - wanted) < 4 * np.sqrt(wanted * (1 - wanted) / 200) + 1e-9).all()
+
+
+def test_respondents_of_a_panel_are_written_with_who_they_are(llama: LM, mini: Survey, tmp_path: Path) -> None:
+    two = administer(mini, llama, Panel((A, B), "two"), design=Design(20))
+    two.save(tmp_path / "two.csv")
+    with (tmp_path / "two.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 20 * len(mini.items) and two.answers is not None and len(two.answers) == 40
+    designs = (Design(20), Design(20, seed=2**32))
+    assert [row["persona"] for row in rows[:: len(mini.items)]] == [text for one in designs for text in one.personas]
+    assert [row["order"] for row in rows] == [o for one in designs for sheet in one.sheets(mini) for _, o, _ in sheet]
 
 
 def test_what_is_no_panel() -> None:

@@ -20,6 +20,7 @@ from softde.surveys.metrics.divergence import (
     one_hot,
 )
 from softde.surveys.metrics.identification import Identification, identification, rank_targets
+from softde.surveys.metrics.multiple import holm
 from softde.surveys.metrics.nulls import culture_spa_nulls, null_answers, null_shares
 from softde.surveys.metrics.ranks import RankAgreement, kendall_tau, misranked_share, rank_agreement, ranks
 from softde.surveys.metrics.robustness import Robustness, between_region_deviation, robustness
@@ -48,6 +49,7 @@ __all__ = [
     "culture_spa_score",
     "divergence_preserved",
     "divergences",
+    "holm",
     "human_majority",
     "identification",
     "invalid_summary",
