@@ -161,9 +161,7 @@ def test_a_random_prompt_is_as_long_as_the_one_that_was_found(bench: Any, ran: S
 # -- again
 
 
-def test_what_is_there_is_not_made_again(
-    bench: Any, ran: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_there_is_not_made_again(bench: Any, ran: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     files = (ran.run / "found.jsonl", ran.run / "answers" / "answers.jsonl")
     before = [path.read_bytes() for path in files]
     files[0].write_bytes(before[0][: before[0].rindex(b'"prompt"')])  # the last piece of work, interrupted
@@ -175,6 +173,10 @@ def test_what_is_there_is_not_made_again(
     assert new[: len(old) - 1] == old[:-1] and len(new) == len(old) + 1  # the cut line stays, closed
     assert json.loads(new[-1])["found"]["India"]["loss"] == json.loads(old[-1])["found"]["India"]["loss"]
     assert files[1].read_bytes() == before[1]  # the same prompt again, so nothing is asked
+
+
+def test_the_page_needs_records_only(bench: Any, ran: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
 
     def refuse(*_: Any) -> None:
         raise AssertionError("no model is needed")

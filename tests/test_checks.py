@@ -19,8 +19,21 @@ from softde.optim import DE, Optimizer
 from softde.prompt import SoftPrompt
 from softde.space import PromptSpace
 from softde.surveys import Survey, Target
+from softde.surveys.examples import Examples
 
-KINDS = (LM, Survey, Target, PromptSpace, Optimizer, SoftPrompt, Condition, Halving, GradientSteps, SideEffects)
+KINDS = (
+    LM,
+    Survey,
+    Target,
+    PromptSpace,
+    Optimizer,
+    SoftPrompt,
+    Condition,
+    Halving,
+    GradientSteps,
+    SideEffects,
+    Examples,
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
