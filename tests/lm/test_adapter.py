@@ -22,7 +22,9 @@ from softde.surveys import Survey
 from tests import tiny_random
 
 peft = pytest.importorskip("peft")
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(  # of some versions of peft
+    "ignore:`is_gradient_checkpointing`:FutureWarning", "ignore:Could not find a config file:UserWarning"
+)
 
 
 @pytest.fixture(scope="module")
