@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 
@@ -69,6 +69,27 @@ def write_folder(path: str | Path, files: Mapping[str, bytes], known: Collection
                 shutil.rmtree(old, ignore_errors=True)
             elif old.exists():
                 old.rename(path)
+    except OSError as error:
+        raise ValueError(refused(path, error)) from error
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Add lines at the end of a file, on the disk when this returns; one that was cut off there is closed first.
+
+    Raises
+    ------
+    ValueError
+        The folder does not exist or cannot be written to, or the disk is full.
+    """
+    try:
+        with path.open("a+b") as file:
+            torn = file.tell() > 0
+            if torn:
+                file.seek(-1, os.SEEK_END)
+                torn = file.read(1) != b"\n"
+            file.write(b"\n" * torn + "".join(f"{line}\n" for line in lines).encode())
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise ValueError(refused(path, error)) from error
 

@@ -110,3 +110,15 @@ def test_a_tilde_is_the_home_folder_unless_it_is_a_name(tmp_path: Path, monkeypa
     assert files.expanded("~/a/b") == tmp_path / "a" / "b"
     assert files.expanded("~nobody-of-that-name.csv") == Path("~nobody-of-that-name.csv")
     assert files.expanded("a/~/b") == Path("a/~/b")
+
+
+def test_lines_are_added_behind_one_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    files.append_lines(path, ["1", "é"])
+    files.append_lines(path, ["3"])
+    assert path.read_bytes() == "1\né\n3\n".encode()
+    path.write_bytes(b'1\n{"cut')
+    files.append_lines(path, ["4"])
+    assert path.read_bytes() == b'1\n{"cut\n4\n'
+    with pytest.raises(ValueError, match="there is no folder"):
+        files.append_lines(tmp_path / "none" / "lines.jsonl", ["1"])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from softde.abilities.quiz import Flags, Quiz
 from softde.administer import administer
 from softde.condition import Condition, Panel, members
-from softde.files import refused
+from softde.files import append_lines
 from softde.lm import LM
 from softde.lm.adapter import adapted
 from softde.readouts import Readout
@@ -96,7 +96,8 @@ def ask(
                 found |= {line["item"]: line for line in lines}
                 if checkpoint is not None:
                     head = {"kind": KIND, "run": run, "model": lm.name, "quiz": quiz.name}
-                    append(checkpoint, [{**head, "condition": condition.name, **line} for line in lines])
+                    records = ({**head, "condition": condition.name, **line} for line in lines)
+                    append_lines(checkpoint, map(json.dumps, records))
             tell(part.items, new)
     return _sheet(quiz, found)
 
@@ -120,7 +121,7 @@ def size(item: Item) -> int:
 
 def unaskable(lm: LM, survey: Survey, condition: Condition | Panel, orders: str) -> dict[str, str]:
     """Items that the model cannot be asked under a condition → why: too long, or an option that is not one token."""
-    context = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    context = lm.context
 
     def fault(part: Survey) -> str:
         for member in members(condition):
@@ -221,16 +222,3 @@ def read_checkpoint(path: Path) -> dict[str, dict[str, Line]]:
     if lines and not found:
         raise ValueError(f"checkpoint: {path} holds no answers to quizzes; choose a new file")
     return found
-
-
-def append(path: Path, lines: Sequence[Line]) -> None:
-    """Add lines at the end of a file, behind one that was cut off if there is one."""
-    try:
-        with path.open("a+b") as file:
-            torn = file.tell() > 0
-            if torn:
-                file.seek(-1, 2)
-                torn = file.read(1) != b"\n"
-            file.write(b"\n" * torn + "".join(f"{json.dumps(line)}\n" for line in lines).encode())
-    except OSError as error:
-        raise ValueError(refused(path, error)) from error

@@ -58,7 +58,7 @@ def checked_target(target: object) -> dict[str, tuple[object, Any]]:
 
 def unasked(lm: LM, survey: Survey, orders: str, placement: str, tokens: int) -> dict[str, str]:
     """Items that the model cannot be asked with so many soft tokens → why."""
-    context = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    context = lm.context
     return unasked_items(lm.tokenizer, survey, placement, orders, context - tokens if context else None)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from softde.administer import administer
 from softde.condition import Condition, Panel, members
-from softde.files import expanded, refused
+from softde.files import append_lines, expanded, refused
 from softde.lm import LM
 from softde.lm.layout import ORDERS
 from softde.prompt import model_provenance
@@ -176,15 +176,11 @@ def append_sheet(folder: str | Path, key: str, about: Mapping[str, Any], asked: 
         "forward_tokens": sheet.forward_tokens,
         "seconds": round(sheet.seconds, 6),
     }
-    line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False)
     try:
-        with path.open("a+b") as file:
-            if file.tell():
-                file.seek(-1, 2)
-                line = line if file.read(1) == b"\n" else b"\n" + line
-            file.write(line)
-    except OSError as error:
-        raise ValueError(f"checkpoint: {refused(path, error)}") from error
+        append_lines(path, [line])
+    except ValueError as error:
+        raise ValueError(f"checkpoint: {error}") from error
 
 
 def _sheet(record: Mapping[str, Any]) -> Sheet:

@@ -94,6 +94,12 @@ class LM:
         return int(self.model.get_input_embeddings().weight.shape[1])
 
     @property
+    def context(self) -> int | None:
+        """How many tokens the model reads; None if its configuration does not say."""
+        found: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return found
+
+    @property
     def device(self) -> torch.device:
         """Where prompts enter."""
         return self.engine.device
@@ -220,7 +226,7 @@ class LM:
                 f"the tokenizer gives token {top} but model {self.name!r} embeds only {rows}; "
                 "use the tokenizer that belongs to the model"
             )
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        context = self.context
         longest = max(plan.questions, key=lambda q: q.length)
         if context and longest.length >= context:
             shown = "system text" if plan.examples is None else "system text and examples"

@@ -30,9 +30,7 @@ def question_text(item: Item, order: str, instruction: str, common_first: bool =
 
     common_first : the other way round, so that what items have in common comes before what is their own.
     """
-    texts = [option.text for option in item.options]
-    shown = texts if order == "forward" else texts[::-1]
-    lines = [f"{option.label} = {text}" for option, text in zip(item.options, shown, strict=True)]
+    lines = item.listing(order)
     return "\n".join([instruction, *lines, item.text] if common_first else [item.text, *lines, instruction]).strip()
 
 

@@ -8,8 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from softde.abilities.asking import append
-from softde.files import refused, write_file
+from softde.files import append_lines, refused, write_file
 from softde.reproduce.study import Made, Step, Study
 
 STUDY, STEPS = "study.json", "steps.jsonl"
@@ -79,7 +78,8 @@ def note_step(study: Study, step: Step, made: Made, asked_tokens: float, seconds
     """Add a line for a step that is done; once."""
     if step.name not in done_steps(study):
         spent = {"found_tokens": made.forward_tokens, "asked_tokens": asked_tokens, "seconds": round(seconds, 3)}
-        append(study.folder / STEPS, [{"step": step.name, "settings": settings_key(study), **spent}])
+        line = {"step": step.name, "settings": settings_key(study), **spent}
+        append_lines(study.folder / STEPS, [json.dumps(line)])
 
 
 def settings_key(study: Study) -> str:

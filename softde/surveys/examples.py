@@ -39,12 +39,9 @@ class Example:
 
     def shown(self, order: str) -> tuple[str, str, str]:
         """(question with its listed options, label of the answer, text of the answer) in one order of options."""
-        texts = [option.text for option in self.item.options]
-        listed = texts if order == "forward" else texts[::-1]
-        labels = [option.label for option in self.item.options]
-        lines = [f"{label} = {text}" for label, text in zip(labels, listed, strict=True)]
-        at = self.option if order == "forward" else len(texts) - 1 - self.option
-        return "\n".join([self.item.text, *lines]), labels[at], texts[self.option]
+        options = self.item.options
+        at = self.option if order == "forward" else len(options) - 1 - self.option
+        return "\n".join([self.item.text, *self.item.listing(order)]), options[at].label, options[self.option].text
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,12 @@ class Item:
             need_text(text, f"item {self.id!r}: phrasing")
         unique((text.strip() for text in (self.text, *self.phrasings)), f"wording in item {self.id!r}:")
 
+    def listing(self, order: str) -> list[str]:
+        """A line per option, labels from the top, texts in the item's own order ("forward") or from the last one."""
+        texts = [option.text for option in self.options]
+        listed = texts if order == "forward" else texts[::-1]
+        return [f"{option.label} = {text}" for option, text in zip(self.options, listed, strict=True)]
+
     def worded(self, phrasing: int) -> Item:
         """The item as one of its wordings asks it; 0 is its `text`."""
         return replace(self, text=self.phrasings[phrasing - 1], phrasings=()) if phrasing else self

@@ -107,7 +107,7 @@ def _check(
 
 def _room(lm: LM, systems: Sequence[str | None]) -> int | None:
     """Tokens that the context leaves for a question asked without a system text, if the longest one is to fit too."""
-    context = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    context = lm.context
     alone, *told = (len(token_ids(lm.tokenizer, "".join(render(lm.tokenizer, "?", s)))) for s in (None, *systems))
     return context - 1 - (max(told) - alone) if context else None
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from softde.files import expanded, refused, write_file
+from softde.files import append_lines, expanded, write_file
 
 KIND, BATCH, MODEL = "softde", "batch", "model"
 NAMED = 6  # faulty rows that a warning names
@@ -184,14 +184,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Add lines to a file, on the disk when this returns."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    try:
-        with path.open("ab") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise ValueError(refused(path, error)) from error
+    append_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
 
 
 def write_rows(path: str | os.PathLike[str], header: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:

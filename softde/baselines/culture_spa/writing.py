@@ -81,7 +81,7 @@ class LMWriter:
         return Written(texts, len(rows) * (longest + max(new.shape[1] - 1, 0)))
 
     def _fit(self, rows: Sequence[Sequence[int]]) -> None:
-        context = getattr(self.lm.model.config.get_text_config(), "max_position_embeddings", None)
+        context = self.lm.context
         longest = max(map(len, rows))
         if context and longest + self.max_new_tokens > context:
             raise ValueError(
