@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softde.optim import Scored
 from softde.surveys import load_survey
 
 UNITS = 256  # of the hidden layer
@@ -34,8 +35,8 @@ class Problem(Protocol):
 
     @property
     def noisy(self) -> bool: ...
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """(population, dim) → (population,)."""
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor | Scored:
+        """(population, dim) → (population,), or with what the losses are made of."""
 
     def true(self, x: Tensor) -> float:
         """The loss of one point (dim,) without luck."""
@@ -60,9 +61,13 @@ class Network:
         hidden = (x.float() @ self.first.T).tanh()
         return (hidden @ self.second.T).view(-1, *self.base.shape) + self.base
 
+    def errors(self, means: Tensor) -> Tensor:
+        """Item means (..., items) → signed errors of the indices (..., factors)."""
+        return means @ self.weights.T + CONSTANT - self.target
+
     def distance(self, means: Tensor) -> Tensor:
         """Item means (..., items) → mean absolute error of the indices (...,)."""
-        return (means @ self.weights.T + CONSTANT - self.target).abs().mean(dim=-1)
+        return self.errors(means).abs().mean(dim=-1)
 
 
 @lru_cache(maxsize=2)
@@ -117,9 +122,10 @@ class SurveyLike:
     def noisy(self) -> bool:
         return self.readout == "sample8"
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """(population, dim) → (population,); only sample8 draws."""
-        return self.network.distance(self.means(self.network.logits(x), generator))
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Scored:
+        """(population, dim) → losses (population,) and the errors they are made of; only sample8 draws."""
+        errors = self.network.errors(self.means(self.network.logits(x), generator))
+        return Scored(errors.abs().mean(dim=-1), errors)
 
     def means(self, logits: Tensor, generator: torch.Generator) -> Tensor:
         """Item means (population, items)."""

@@ -36,6 +36,7 @@ OURS = (
     Ours("best1bin n24 s.3", lambda _: DE(24, "best1bin", F=0.5, CR=0.9), spread=0.3),
     called("de"),
     called("cma", spread=0.3),
+    called("cma-gn", spread=0.3),
     called("shade", spread=0.3),
     called("lshade"),
     called("jso"),

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from softde.optim import Optimizer, generator_for, step
+from softde.optim import Optimizer, Scored, generator_for, step
 from softde.optim.base import recommendation
 
 ReadoutKind = Literal["smooth", "coarse", "noisy"]
@@ -68,16 +68,23 @@ class Meter:
 
     def __call__(self, x: Tensor | Array) -> Tensor:
         """(population, dim) → (population,) float64."""
+        losses: Tensor = self.scored(x).losses
+        return losses
+
+    def scored(self, x: Tensor | Array) -> Scored:
+        """The same, and the signed errors (population, factors) of a problem that has some."""
         points = torch.as_tensor(x)
         self.read_off(self.evaluations + len(points))
         if self.evaluations + len(points) > self.case.budget:
             raise SpentError
-        losses = self.problem(points, self.noise).double()
+        found = self.problem(points, self.noise)
+        scored = found if isinstance(found, Scored) else Scored(found, None)
+        losses = scored.losses.double()
         self.evaluations += len(points)
         row = int(losses.argmin())
         if float(losses[row]) < self.best:
             self.best, self.best_x = float(losses[row]), points[row].clone()
-        return losses
+        return Scored(losses, scored.residuals)
 
     def read_off(self, after: float) -> None:
         """Note what counts at every mark that lies before `after` evaluations and within the budget."""
@@ -129,7 +136,7 @@ class Ours:
         optimizer = self.make(case)
         state = optimizer.init(problems.starts(case.dim, case.seed, optimizer.population_size, self.spread))
         while True:
-            state = step(optimizer, state, meter, generator_for(case.seed, state.generation)).state
+            state = step(optimizer, state, meter.scored, generator_for(case.seed, state.generation)).state
             meter.guess = recommendation(optimizer, state)
 
 

@@ -58,9 +58,9 @@ SETS = {
     "front-argmax": Set("front", "argmax", same(800), 1),
     "front-sampled": Set("front", "sampled", same(800), 1),
     # names that the rule of auto chooses from: those that win on the cheap problems
-    "names-expected": Set("late", "expected", same(1_600, ("cma", "shade")), 1),
-    "names-argmax": Set("late", "argmax", same(1_600, ("cma", "shade", "spsa")), 1),
-    "names-sampled": Set("late", "sampled", same(1_600, ("cma", "es", "es-wide")), 1),
+    "names-expected": Set("late", "expected", same(1_600, ("cma", "cma-gn", "shade")), 1),
+    "names-argmax": Set("late", "argmax", same(1_600, ("cma", "cma-gn", "shade", "spsa")), 1),
+    "names-sampled": Set("late", "sampled", same(1_600, ("cma", "cma-gn", "es", "es-wide")), 1),
 }
 
 

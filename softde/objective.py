@@ -116,6 +116,14 @@ class AlignmentLoss:
         goal: TargetLike = as_target_like(self.target, self.norm, self.weights)
         return goal
 
+    def residuals(self, evaluation: Evaluation) -> Array | None:
+        """Signed errors (population, terms) that are 0 where the loss is; None for a target that has none.
+
+        Nor has a halved population, in which not all candidates are asked the same.
+        """
+        signed = getattr(self.goal, "residuals", None)
+        return None if signed is None or self.halving is not None else signed(evaluation.scores)
+
     @cached_property
     def published(self) -> bool:
         """Is the target factor scores alone?"""

@@ -25,7 +25,7 @@ from softde.align import AUTO, BUDGET, Result
 from softde.align.record import line
 from softde.lm import LM, OptionLogprobs
 from softde.objective import AlignmentLoss, Evaluation
-from softde.optim import DE, SHADE, Info, Screen, choose, generator_for, named
+from softde.optim import CMAES, DE, SHADE, GaussNewton, Info, Screen, Subspace, choose, generator_for, named
 from softde.optim.base import settings as settings_of
 from softde.progress import Progress
 from softde.prompt import SoftPrompt
@@ -339,6 +339,32 @@ def test_ctrl_c_between_generations(
     second = go(tmp_path, progress=seen.append)
     assert [step.evaluations for step in seen] == [4, 8][: 3 - generations]  # this session's only
     assert second.prompt == done[1].prompt and exact(tmp_path) == exact(done[0])
+
+
+def test_signed_errors_reach_the_optimiser_and_a_search_that_uses_them_goes_on_the_same(
+    go: Callable[..., Result], tmp_path: Path, ireland: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cma")
+    told: list[Any] = []
+    inform = GaussNewton.inform
+
+    def seen(self: GaussNewton, state: Any, residuals: Any) -> Any:
+        told.append(residuals)
+        return inform(self, state, residuals)
+
+    monkeypatch.setattr(GaussNewton, "inform", seen)
+    settings: dict[str, Any] = {"optimizer": Subspace(GaussNewton(CMAES(8)), 12), "budget": 40}
+    whole = go(tmp_path / "whole", **settings)
+    assert len(told) == 4  # all but the start points'
+    best = min(told[-1], key=lambda row: float(np.abs(row).sum()))
+    line = log(tmp_path / "whole")[-1]
+    shown = [line["candidate_BOS"], line["candidate_CAL"]]
+    assert shown == pytest.approx((best + ireland.scores).tolist(), abs=1e-9)
+    plain = go(optimizer=Subspace(CMAES(8), 12), budget=40)
+    assert whole.prompt != plain.prompt and whole.trajectory[0]["best"] == plain.trajectory[0]["best"]
+    assert go(tmp_path / "cut", progress=stop_after(3), **settings).interrupted
+    assert go(tmp_path / "cut", **settings).prompt == whole.prompt
+    assert exact(tmp_path / "cut") == exact(tmp_path / "whole")
 
 
 def test_ctrl_c_without_a_folder(go: Callable[..., Result], done: tuple[Path, Result]) -> None:

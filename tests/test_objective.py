@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from softde.halving import Halving
 from softde.lm import LM
 from softde.objective import AlignmentLoss
 from softde.optim import generator_for
+from softde.readouts import Argmax
 from softde.space import PromptSpace
 from softde.surveys import Survey, Target, load_survey
 from tests.reference import slow_lm
@@ -195,3 +197,15 @@ def test_bounds_and_orders_that_do_not_fit(llama: LM) -> None:
         loss(x, bound=torch.zeros(2))
     with pytest.raises(ValueError, match="order: expected each of PDI, IDV, .* once, got"):
         loss(x, order=["PDI"])
+
+
+def test_residuals_are_the_weighted_signed_errors(llama: LM, mini: Survey, ireland: Target) -> None:
+    space = PromptSpace.random(llama, 2)
+    x = space.sample(3, generator_for(0, 0))
+    loss = AlignmentLoss(llama, mini, ireland, space, weights=(2.0, 0.5))
+    found = loss(x)
+    residuals = loss.residuals(found)
+    assert residuals is not None and np.allclose(np.abs(residuals).sum(axis=1), found.losses, rtol=1e-12)
+    assert np.array_equal(np.sign(residuals), np.sign(found.scores - ireland.scores))
+    halved = AlignmentLoss(llama, mini, ireland, space, readout=Argmax(), halving=Halving())
+    assert halved.residuals(halved(x)) is None

@@ -23,7 +23,7 @@ from softde.files import write_file
 from softde.gradient import GradientSteps, WarmStart
 from softde.objective import AlignmentLoss, Evaluation
 from softde.optim import Bounded, Optimizer, generator_for, state_from_tensors, state_to_tensors, stop_reason
-from softde.optim.base import recommendation
+from softde.optim.base import informed, recommendation
 from softde.parallel import Evaluate, Ranks
 from softde.prompt import SoftPrompt, model_provenance
 from softde.start import START, Start, checked_start
@@ -112,7 +112,8 @@ class Run:
 
     def told(self, stand: Stand, asked: Asked, evaluation: Evaluation, start: Start | None = None) -> Stand:
         """Where the search stands once the losses are known; the first line says how the start was found."""
-        state, info = self.optimizer.tell(asked.state, asked.candidates, evaluation.losses)
+        state = informed(self.optimizer, asked.state, self.loss.residuals(evaluation))
+        state, info = self.optimizer.tell(state, asked.candidates, evaluation.losses)
         new = line(info, evaluation, self.loss, self.loss.lm.engine.group_size) | started(start)
         if self.loss.halving is not None:
             new["tokens_saved"] = evaluation.saved

@@ -95,15 +95,15 @@ def align(
         an option label that is no single token for this model are left out, and named.
     space : where to search; default 8 virtual tokens late in the user's turn, from random vocabulary rows.
     optimizer : an optimiser of ``softde.optim``, or the name of one: "auto" (default: what won the benchmark for this
-        dimension, budget and read-out), "de", "shade", "lshade", "jso", "cma", "bbt", "es", "spsa", "pso", "random" and
-        the others of ``softde.optim.NAMES``. budget : candidates scored, in whole generations.
+        dimension, budget and read-out), "de", "shade", "lshade", "jso", "cma", "cma-gn", "bbt", "es", "spsa", "pso",
+        "random" and the others of ``softde.optim.NAMES``. budget : candidates scored, in whole generations.
     norm : of published scores, "L1" (default, Masoud et al. 2025) or "L2". weights : one number per factor.
     orders : "both", "forward" or "reversed" listing of the options.
     checkpoint : a folder for run.yaml, log.jsonl, checkpoint.safetensors, prompt.safetensors and result.json. The same
         call on the same folder goes on where the last one ended, to the same bytes; another configuration is refused,
         but for a larger budget and other stops (target_loss to max_tokens), with which a finished run goes on too.
-        Not so an optimiser that plans with its budget: "lshade", "jso", and the number of start points of "auto", "cma"
-        and "shade" below 640 candidates.
+        Not so an optimiser that plans with its budget: "lshade", "jso", and the number of start points of "auto",
+        "cma", "cma-gn" and "shade" below 640 candidates.
     resume : False starts over, and moves what is there into a folder "previous-1" inside.
     progress : print to standard error, or a function called after every generation.
     early_rejection : stop asking a candidate once it cannot beat its parent, for optimisers that then need no exact

@@ -32,7 +32,7 @@ TABLE = (
     Row("noisy", 20_000, "es-wide"),
 )
 # end of the rule
-NEED_CMA, WITHOUT_CMA = ("cma", "cma-diagonal", "bbt"), "lshade"
+NEED_CMA, WITHOUT_CMA = ("cma", "cma-gn", "cma-diagonal", "bbt"), "lshade"
 LEAST = 320  # candidates that a population shrinking from 32 makes sense with
 
 

@@ -82,6 +82,25 @@ class Recommends(Protocol):
         ...
 
 
+@runtime_checkable
+class Informed(Protocol):
+    """An optimiser that can use the signed errors that a loss is made of."""
+
+    def inform(self, state: Any, residuals: Any) -> Any:
+        """Between ask and tell: the residuals (population, residuals) of the pending candidates, 0 where all is well.
+
+        They may be left out, for any generation.
+        """
+        ...
+
+
+class Scored(NamedTuple):
+    """What a function to be minimised may return instead of losses."""
+
+    losses: Any  # (population,)
+    residuals: Any  # (population, residuals): signed errors, 0 where all is well; None if there are none
+
+
 @dataclass(frozen=True)
 class Info:
     """The record of one generation.
@@ -145,9 +164,19 @@ def generations(
 def step(optimizer: Optimizer[S], state: S, loss_fn: Callable[[Tensor], Any], generator: torch.Generator) -> Step:
     """One generation: ask, score, tell."""
     candidates, state = optimizer.ask(state, generator)
-    losses = as_losses(loss_fn(candidates), candidates)
-    state, info = optimizer.tell(state, candidates, losses)
+    found = loss_fn(candidates)
+    scored = found if isinstance(found, Scored) else Scored(found, None)
+    losses = as_losses(scored.losses, candidates)
+    state, info = optimizer.tell(informed(optimizer, state, scored.residuals), candidates, losses)
     return Step(state, candidates, losses, info)
+
+
+def informed(optimizer: Optimizer[S], state: S, residuals: Any) -> S:
+    """The state of a pending ask after an optimiser that can use them was given residuals."""
+    if residuals is None or not isinstance(optimizer, Informed):
+        return state
+    new: S = optimizer.inform(state, residuals)
+    return new
 
 
 def stop_reason(state: State, budget: int, target_loss: float | None = None) -> StopReason | None:
@@ -323,6 +352,19 @@ def as_losses(losses: Any, candidates: Tensor) -> Tensor:
             "loss takes all candidates (population, dim) at once and returns (population,)."
         )
     return told.to(device=candidates.device, dtype=torch.float64)
+
+
+def as_residuals(residuals: Any, state: State) -> Tensor:
+    """Residuals as float64 (population, residuals), on the state's device."""
+    if not state.asked:
+        raise ValueError("inform came before ask: call ask first and inform with the state that it returned.")
+    told = residuals.detach() if isinstance(residuals, Tensor) else _tensor(residuals, "residuals", torch.float64)
+    if told.ndim != 2 or len(told) != state.population_size or told.shape[1] == 0:
+        raise ValueError(
+            f"Expected the residuals of each candidate, shape ({state.population_size}, residuals), but got shape "
+            f"{tuple(told.shape)}: give one row per candidate."
+        )
+    return told.to(device=state.best_x.device, dtype=torch.float64)
 
 
 def as_candidates(asked: Any, state: State) -> Tensor:

@@ -15,7 +15,7 @@ What differs from pycma's defaults, on purpose:
 
 References: [H] Hansen (2016), The CMA Evolution Strategy: A Tutorial, arXiv:1604.00772; [TPA] Hansen, Atamna, Auger
 (2014), PPSN, 70; [VkD] Akimoto, Hansen (2016), GECCO, 197; [IPOP] Auger, Hansen (2005), CEC, 1769; [BIPOP] Hansen
-(2009), GECCO workshop, 2389.
+(2009), GECCO workshop, 2389; [I] Hansen (2011), arXiv:1110.4181.
 """
 
 from __future__ import annotations
@@ -136,7 +136,10 @@ class CMAES:
         return torch.from_numpy(np.stack(live.solutions)).to(state.best_x), asked
 
     def tell(self, state: CMAESState, candidates: Tensor, losses: Any) -> tuple[CMAESState, Info]:
-        """Shift and shape the distribution towards the better half; one without any finite loss stays as it is."""
+        """Shift and shape the distribution towards the better half; one without any finite loss stays as it is.
+
+        Candidates may be others than were asked [I]: too long a step from the mean then counts as a shorter one.
+        """
         check_tell(state, candidates)
         losses = as_losses(losses, candidates)
         improved = int((comparable(losses) < state.best_loss).sum())
@@ -144,7 +147,7 @@ class CMAES:
         if not state.tensors:
             changes = self._begun(state, candidates, losses)
         elif bool(losses.isfinite().any()):
-            es, changes = self._learnt(state, losses)
+            es, changes = self._learnt(state, candidates, losses)
         state = advance(state, candidates, losses, **changes)
         if es is not None:
             _LIVE[state] = _Live(es, [])
@@ -172,10 +175,13 @@ class CMAES:
         tensors, numbers = freeze(self._evolution(_numpy(points[0]), self.sigma, self.population_size))
         return {"tensors": tensors, "numbers": numbers, "points": points if self.restarts else points[:0].clone()}
 
-    def _learnt(self, state: CMAESState, losses: Tensor) -> tuple[Any, dict[str, Any]]:
+    def _learnt(self, state: CMAESState, candidates: Tensor, losses: Tensor) -> tuple[Any, dict[str, Any]]:
         """pycma's object after a generation, and what it changes in the state."""
         live: _Live | None = _LIVE.pop(state, None)
         es, solutions = live or self._sampled(state)
+        asked = torch.from_numpy(np.stack(solutions)).to(candidates)
+        for row in (asked != candidates).any(1).nonzero().flatten().tolist():
+            solutions[row] = _numpy(candidates[row])
         with _quiet():
             es.tell(solutions, _filled(losses).tolist())
         if not np.isfinite(es.stds).all():  # VkD's matrix stops being one when a single direction counts

@@ -59,7 +59,8 @@ def minimize(
 
     Parameters
     ----------
-    fn : takes (population, dim), which it must not change, and returns (population,) losses: tensor, array or list.
+    fn : takes (population, dim), which it must not change, and returns (population,) losses: tensor, array or list; or
+        ``Scored(losses, residuals)``, with the signed errors (population, residuals) that the loss is made of.
     optimizer : for example ``DE(population_size=32)``, or a name in ``softde.optim.NAMES``, such as "auto" or "shade".
     init : start points, (population, dim), float32 or float64: tensor, array or nested list. Or one point, (dim,): it
         is the first start point, the others are drawn around it with unit standard deviation.

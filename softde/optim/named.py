@@ -14,6 +14,7 @@ from softde.optim.base import Optimizer
 from softde.optim.cmaes import CMAES
 from softde.optim.de import DE
 from softde.optim.es import SPSA, OnePlusOneES, OpenAIES
+from softde.optim.gauss_newton import GaussNewton
 from softde.optim.policies import Screen
 from softde.optim.pso import PSO
 from softde.optim.random_search import RandomSearch
@@ -47,7 +48,16 @@ def screened(optimizer: Optimizer[Any], budget: int) -> Optimizer[Any]:
 
 def cma(task: Task) -> Optimizer[Any]:
     """CMA-ES around the best start point, in a random subspace where there are more numbers than it has dimensions."""
-    search = CMAES(task.n or 16)
+    return local(CMAES(task.n or 16), task)
+
+
+def cma_gn(task: Task) -> Optimizer[Any]:
+    """The same with Gauss-Newton steps."""
+    return local(GaussNewton(CMAES(task.n or 16)), task)
+
+
+def local(search: Optimizer[Any], task: Task) -> Optimizer[Any]:
+    """A search around the best start point."""
     if task.dim <= INTRINSIC_DIM:
         return screened(search, task.budget)
     return Subspace(search, INTRINSIC_DIM, starts=starts_for(task.budget, search.population_size))
@@ -61,6 +71,7 @@ BY_NAME: dict[str, Made] = {
     "lshade": lambda task: LSHADE(task.n or 32, budget=task.budget),
     "jso": lambda task: JSO(task.n or 32, budget=task.budget),
     "cma": cma,
+    "cma-gn": cma_gn,
     "cma-diagonal": lambda task: screened(CMAES(task.n or 16, covariance="diagonal"), task.budget),
     "bbt": lambda task: bbt(task.n or 20, intrinsic_dim=min(500, task.dim)),
     "es": lambda task: OpenAIES(task.n or 16),

@@ -26,6 +26,7 @@ from softde.optim.base import (
     check_tell,
     comparable,
     describe,
+    informed,
     passed_on,
     recommendation,
 )
@@ -83,6 +84,12 @@ class Screen:
             return state.points.clone(), replace(state, asked=True)
         candidates, inner = self.optimizer.ask(state.optimizer, generator)
         return candidates, replace(state, asked=True, optimizer=inner)
+
+    def inform(self, state: ScreenState, residuals: Any) -> ScreenState:
+        """Give the search residuals, if it can use them; those of start points are not used."""
+        if state.optimizer is None:
+            return state
+        return replace(state, optimizer=informed(self.optimizer, state.optimizer, residuals))
 
     def tell(self, state: ScreenState, candidates: Tensor, losses: Any) -> tuple[ScreenState, Info]:
         """Choose among the start points, or tell the search."""
@@ -166,6 +173,12 @@ class TwoStage:
             return candidates, replace(state, asked=True, first=first)
         candidates, then = self.then.ask(state.then, generator)
         return candidates, replace(state, asked=True, then=then)
+
+    def inform(self, state: TwoStageState, residuals: Any) -> TwoStageState:
+        """Give the search of the moment residuals, if it can use them."""
+        if state.then is None:
+            return replace(state, first=informed(self.first, state.first, residuals))
+        return replace(state, then=informed(self.then, state.then, residuals))
 
     def tell(self, state: TwoStageState, candidates: Tensor, losses: Any) -> tuple[TwoStageState, Info]:
         """Tell the search of the moment; change over when the first could not pay for another generation."""

@@ -29,6 +29,7 @@ from softde.optim.base import (
     check_tell,
     comparable,
     describe,
+    informed,
     passed_on,
     recommendation,
 )
@@ -118,6 +119,12 @@ class Subspace:
         inner = self._begin(state.anchor, generator) if state.optimizer is None else state.optimizer
         z, inner = self.optimizer.ask(inner, generator)
         return self.x(state.anchor, z), replace(state, asked=True, z=z, optimizer=inner)
+
+    def inform(self, state: SubspaceState, residuals: Any) -> SubspaceState:
+        """Give the search in z residuals, if it can use them; those of start points are not used."""
+        if state.optimizer is None or len(state.points):
+            return state
+        return replace(state, optimizer=informed(self.optimizer, state.optimizer, residuals))
 
     def tell(self, state: SubspaceState, candidates: Tensor, losses: Any) -> tuple[SubspaceState, Info]:
         """Choose the anchor among the start points, or tell the search in z."""

@@ -113,6 +113,10 @@ class ScoresTarget(Addable):
     def errors(self, values: Array) -> Array:
         return np.abs(values - self.target.scores)
 
+    def residuals(self, values: Array) -> Array:
+        """Weighted signed errors (population, terms): the loss is 0 where all of them are."""
+        return self._weights * (values - self.target.scores)
+
     def costs(self, errors: Array) -> Array:
         if self.norm == "huber":
             return self._weights * losses.huber(errors, self.delta)

@@ -152,6 +152,13 @@ class SumTarget(Addable):
         pieces = zip(self._cut(values), self.parts, strict=True)
         return np.concatenate([part.errors(piece) for piece, (_, part) in pieces], axis=1)
 
+    def residuals(self, values: Array) -> Array | None:
+        """Signed errors of all parts, each with its weight; None if one of them has none."""
+        if not all(hasattr(part, "residuals") for _, part in self.parts):
+            return None
+        pieces = zip(self._cut(values), self.parts, strict=True)
+        return np.concatenate([w * part.residuals(piece) for piece, (w, part) in pieces], axis=1)
+
     def costs(self, errors: Array) -> Array:
         pieces = zip(self._cut(errors), self.parts, strict=True)
         return np.concatenate([w * part.costs(piece) for piece, (w, part) in pieces], axis=1)

@@ -143,6 +143,26 @@ def test_an_older_state_goes_on_as_it_did(covariance, adaptation):
 
 
 @every
+def test_other_candidates_than_were_asked_count_as_pycma_counts_them(covariance, adaptation):
+    optimizer = CMAES(N, covariance=covariance, adaptation=adaptation)
+    state = optimizer.around(torch.zeros(DIM, dtype=torch.float64))
+    asked, state = optimizer.ask(state, generator_for(5, 0))
+    mine = asked.clone()
+    mine[-1], mine[-2] = 0.2, 50.0  # in reach, and so far away that it counts as a shorter step
+    losses = sphere(mine - 0.2)
+    losses[-2] = -1.0
+    told, _ = optimizer.tell(state, mine, losses)
+    es = optimizer._sampled(state).es
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        es.tell([row.numpy() for row in mine], losses.tolist())
+    assert np.array_equal(told.tensors["mean"].numpy(), es.mean)
+    unchanged, _ = optimizer.tell(state, asked, losses)
+    assert not np.array_equal(unchanged.tensors["mean"].numpy(), es.mean)
+    assert float(told.tensors["mean"].abs().max()) < 5  # not where the far one is
+
+
+@every
 def test_numpys_global_generator_is_left_alone_and_nothing_is_printed(
     covariance, adaptation, capsys, tmp_path, monkeypatch
 ):

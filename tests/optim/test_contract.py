@@ -25,6 +25,7 @@ from softde.optim import (
     SHADE,
     SPSA,
     Foreign,
+    GaussNewton,
     OnePlusOneES,
     OpenAIES,
     Optimizer,
@@ -81,6 +82,8 @@ OPTIMIZERS = {  # that begin with N points and, where they name coordinates, of 
     "cma-restarts": CMAES(N, restarts="ipop"),
     "subspace-cma": Subspace(CMAES(N), 4),
     "subspace-de": Subspace(DE(N), 4, kind="sparse"),
+    "gauss-newton": GaussNewton(CMAES(N)),
+    "subspace-gauss-newton": Subspace(GaussNewton(CMAES(N)), 4),
     "bbt": dataclasses.replace(bbt(N, 4), starts=N),
     "screen": Screen(DE(6), starts=N),
     "two-stage": TwoStage(DE(N), CMAES(N), evaluations=N * 3),
@@ -99,8 +102,10 @@ OPTIMIZERS = {  # that begin with N points and, where they name coordinates, of 
 FITS = {  # dimensions; any other optimiser takes all
     "de-clip": lambda dim: dim == DIM,  # a bound for each of DIM coordinates
     "de-unit": lambda dim: dim % DIM == 0,
-    **dict.fromkeys(("cma", "cma-diagonal", "cma-vkd", "cma-restarts", "two-stage"), lambda dim: dim >= 2),
-    **dict.fromkeys(("subspace-cma", "subspace-de", "bbt"), lambda dim: dim >= 4),  # intrinsic_dim
+    **dict.fromkeys(
+        ("cma", "cma-diagonal", "cma-vkd", "cma-restarts", "two-stage", "gauss-newton"), lambda dim: dim >= 2
+    ),
+    **dict.fromkeys(("subspace-cma", "subspace-de", "subspace-gauss-newton", "bbt"), lambda dim: dim >= 4),  # its own
 }
 every = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 

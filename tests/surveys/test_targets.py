@@ -255,6 +255,19 @@ def test_sums_are_flat_and_weighed(human: HumanAnswers) -> None:
     assert total.region == "Ireland" and "0.5 × Jensen" in total.label()
 
 
+def test_residuals_are_zero_where_the_loss_is(human: HumanAnswers) -> None:
+    goals = targets_of(human)
+    goal, values = human.survey.target("Ireland"), np.array([[10.0, 20.0], [-3.0, 4.0]])
+    off = values - goal.scores
+    assert np.array_equal(goals["L1"].residuals(values), off)
+    assert np.array_equal(goals["L2"].residuals(values), off * [1.0, 3.0])
+    both = 0.5 * goals["L1"] + 2 * goals["L2"]
+    expected = np.concatenate([0.5 * off, 2 * off * [1.0, 3.0]], axis=1)
+    assert np.array_equal(both.residuals(np.tile(values, 2)), expected)
+    assert goals["sum"].residuals(np.zeros((1, len(goals["sum"].terms)))) is None  # shares have no sign
+    assert not hasattr(goals["js"], "residuals")
+
+
 def test_nulls_by_hand(human: HumanAnswers) -> None:
     target = MeansTarget.of(human, "Ireland")
     # Item means: boss 3.2, time 4.5, nerves (values 3 2 1) 2.6, proud 0.6. Uniform: 3, 3, 2, 0.5.

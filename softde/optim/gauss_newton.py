@@ -1,0 +1,199 @@
+"""CMA-ES with Gauss-Newton steps: where the loss is made of a few signed errors, they say more than their sum.
+
+A survey's loss adds up how far six scores are from six published ones. Which way each score is off, and how it moved
+with the candidates so far, gives a line through them: residuals r(x + s) ≈ r(x) + sᵀJ, with J (dim, residuals) from a
+ridge regression on the latest candidates, and the shortest s with r = 0 [N ch. 10]. J is known only where candidates
+lie, so a step stays among them; CMA-ES goes on drawing there, and learns from the steps as from its own candidates.
+
+References: [N] Nocedal, Wright (2006), Numerical Optimization; [C] Cartis, Roberts (2023), Math. Program. 199:
+Gauss-Newton without derivatives in random subspaces; [I] Hansen (2011), arXiv:1110.4181: external candidates in CMA-ES.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from softde.checks import shown
+from softde.optim.base import Info, State, advance, as_losses, as_residuals, check_tell, passed_on
+from softde.optim.cmaes import CMAES, CMAESState
+
+STEPS = 3  # of a generation, if it has 12 candidates or more: whole and half from the mean, whole from the best
+DAMPING = 1e-3  # of JᵀJ, a share of its mean diagonal
+
+
+class Fit(NamedTuple):
+    """How a line is put through candidates.
+
+    window : the latest candidates that count, in generations. ridge : a share of the mean diagonal of their Gram
+    matrix. power : of 1 / squared distance, a candidate's weight.
+    """
+
+    window: int
+    ridge: float
+    power: float
+
+
+AROUND_MEAN, AT_BEST = Fit(2, 3e-2, 0.0), Fit(4, 1e-3, 1.0)  # docs/log.md
+WINDOW = max(AROUND_MEAN.window, AT_BEST.window)
+
+
+@dataclass(frozen=True, eq=False)
+class GaussNewtonState(State):
+    """The state of CMA-ES, and the latest candidates whose residuals are known, oldest first."""
+
+    optimizer: CMAESState
+    points: Tensor  # (known, dim) float64
+    residuals: Tensor  # (known, residuals) float64
+    losses: Tensor  # (known,) float64
+    pending: Tensor  # (population, residuals) float64 of the pending ask; (0, 0) until `inform`
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    """CMA-ES in which up to three candidates of a generation, a quarter of it, are Gauss-Newton steps on the residuals.
+
+    It learns residuals by `inform`; without them it is CMA-ES, number for number.
+
+    Parameters
+    ----------
+    optimizer : CMA-ES; the steps begin where its mean is, and at the best candidate.
+    """
+
+    state_type: ClassVar[type[GaussNewtonState]] = GaussNewtonState
+
+    optimizer: CMAES = field(default_factory=CMAES)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.optimizer, CMAES):
+            raise ValueError(f"optimizer: expected a CMAES, got {shown(self.optimizer)}; CMAES(16) is one")
+
+    @property
+    def population_size(self) -> int:
+        """Candidates per generation."""
+        return self.optimizer.population_size
+
+    def init(self, points: Any) -> GaussNewtonState:
+        """Start from points (population_size, dim), float32 or float64."""
+        return _fresh(self.optimizer.init(points))
+
+    def around(self, point: Tensor) -> GaussNewtonState:
+        """Start from N(point, sigma^2 I) with nothing scored. point: (dim,)."""
+        return _fresh(self.optimizer.around(point))
+
+    def ask(self, state: GaussNewtonState, generator: torch.Generator) -> tuple[Tensor, GaussNewtonState]:
+        """Candidates to score, (population, dim): those of CMA-ES, the last ones of them replaced by steps."""
+        candidates, inner = self.optimizer.ask(state.optimizer, generator)
+        steps = list(islice(self._steps(state), min(STEPS, len(candidates) // 4)))
+        if steps:
+            candidates = torch.cat([candidates[: -len(steps)], torch.stack(steps).to(candidates)])
+        return candidates, replace(state, asked=True, optimizer=inner)
+
+    def inform(self, state: GaussNewtonState, residuals: Any) -> GaussNewtonState:
+        """Take the residuals (population, residuals) of the pending candidates: signed errors, 0 where all is well."""
+        return replace(state, pending=as_residuals(residuals, state))
+
+    def tell(self, state: GaussNewtonState, candidates: Tensor, losses: Any) -> tuple[GaussNewtonState, Info]:
+        """Keep the candidates for the next steps, and tell CMA-ES."""
+        check_tell(state, candidates)
+        losses = as_losses(losses, candidates)
+        inner, info = self.optimizer.tell(state.optimizer, candidates, losses)
+        known = self._known(state, candidates, losses)
+        state = advance(
+            state, candidates, losses, optimizer=inner, population_size=inner.population_size,
+            pending=state.pending[:0, :0].clone(), **known,
+        )  # fmt: skip
+        return state, passed_on(info, state)
+
+    def recommend(self, state: GaussNewtonState) -> Tensor:
+        """That of CMA-ES."""
+        return self.optimizer.recommend(state.optimizer)
+
+    def _known(self, state: GaussNewtonState, candidates: Tensor, losses: Tensor) -> dict[str, Tensor]:
+        """The latest candidates with finite residuals, and the best of all."""
+        if not len(state.pending):
+            return {}
+        rows = state.pending.isfinite().all(1) & losses.isfinite()
+        known = {"points": candidates.double()[rows], "residuals": state.pending[rows], "losses": losses[rows]}
+        if len(state.points):
+            known = {name: torch.cat([getattr(state, name), new]) for name, new in known.items()}
+        extra = len(known["losses"]) - WINDOW * self.optimizer.population_size
+        if extra <= 0:
+            return known
+        kept = torch.arange(extra, len(known["losses"]), device=losses.device)
+        kept[0] = min(extra, int(known["losses"].argmin()))  # the oldest, or the best if that is older still
+        return {name: all_of_them[kept] for name, all_of_them in known.items()}
+
+    def _steps(self, state: GaussNewtonState) -> Iterator[Tensor]:
+        """Where the residuals would be 0 if they were linear, seen from the mean and from the best candidate."""
+        n, mean = self.optimizer.population_size, self.optimizer.recommend(state.optimizer).to(state.points)
+        if len(state.points) < n // 2:
+            return
+        last = slice(-AROUND_MEAN.window * n, None)
+        step = newton_step(state.points[last], state.residuals[last], mean, AROUND_MEAN)
+        if step is not None:
+            yield mean + step
+            yield mean + step / 2
+        best = int(state.losses.argmin())
+        there = state.points[best]
+        step = newton_step(state.points, state.residuals, there, AT_BEST, state.residuals[best])
+        if step is not None:
+            yield there + step
+
+
+def newton_step(
+    points: Float[Tensor, "known dim"],
+    residuals: Float[Tensor, "known residuals"],
+    centre: Float[Tensor, " dim"],
+    fit: Fit,
+    there: Float[Tensor, " residuals"] | None = None,
+) -> Float[Tensor, " dim"] | None:
+    """The shortest step from the centre to where a line through the points has residuals 0; None if it is level.
+
+    It is no longer than the median distance of the points from the centre. there : the residuals at the centre, through
+    which the line then goes.
+    """
+    away = points - centre
+    squares = away.square().sum(1)
+    apart = squares > 0
+    if int(apart.sum()) < 2:
+        return None
+    away, squares, residuals = away[apart], squares[apart], residuals[apart]
+    radius = squares.sqrt().median()
+    weights = (radius.square() / squares) ** fit.power
+    if there is None:
+        middle, height = weights @ away / weights.sum(), weights @ residuals / weights.sum()
+    else:
+        middle, height = torch.zeros_like(centre), there
+    root = weights.sqrt()[:, None]
+    x, y = root * (away - middle), root * (residuals - height)
+    gram = x @ x.T
+    gram += fit.ridge * gram.trace() / len(gram) * torch.eye(len(gram)).to(gram)
+    slopes = x.T @ torch.linalg.solve(gram, y)  # J, (dim, residuals)
+    normal = slopes.T @ slopes
+    scale = float(normal.trace()) / len(normal)
+    if not (0 < scale < math.inf):
+        return None
+    normal += DAMPING * scale * torch.eye(len(normal)).to(normal)
+    step = -slopes @ torch.linalg.solve(normal, height - middle @ slopes)
+    length = float(step.norm())
+    if not (0 < length < math.inf):
+        return None
+    return step * min(1.0, float(radius) / length)
+
+
+def _fresh(inner: CMAESState) -> GaussNewtonState:
+    """Nothing known yet."""
+    start = inner.best_x
+    none = start.new_zeros((0, 0), dtype=torch.float64)
+    points, losses = none.new_zeros((0, len(start))), none.new_zeros(0)
+    return GaussNewtonState(
+        start.clone(), inner.best_loss, 0, 0, False, inner.population_size, inner, points, none, losses, none.clone()
+    )

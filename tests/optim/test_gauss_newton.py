@@ -1,0 +1,241 @@
+"""Gauss-Newton steps in CMA-ES: against linear algebra by another library, and what they are good for."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from softde.optim import (
+    CMAES,
+    DE,
+    GaussNewton,
+    Informed,
+    Scored,
+    Screen,
+    Subspace,
+    TwoStage,
+    generator_for,
+    minimize,
+    named,
+    state_from_tensors,
+    state_to_tensors,
+)
+from softde.optim.base import informed
+from softde.optim.gauss_newton import AROUND_MEAN, AT_BEST, DAMPING, STEPS, WINDOW, Fit, newton_step
+
+pytest.importorskip("cma")
+
+N, DIM, TERMS = 16, 30, 3
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=generator_for(seed, 10**6), dtype=torch.float64)
+
+
+SLOPES, TARGET = drawn(TERMS, DIM, seed=1) / DIM**0.5, drawn(TERMS, seed=2)
+
+
+def linear(x):
+    """Residuals (population, TERMS) of a line, in [0, 1]-like units; their sum of sizes is the loss."""
+    residuals = x.double() @ SLOPES.T + TARGET
+    return Scored(residuals.abs().sum(1), residuals)
+
+
+def curved(x):
+    """Residuals of a random network."""
+    generator = generator_for(7, 10**6)
+    first, second = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((40, x.shape[1]), (6, 40))
+    )
+    residuals = (x.double() @ first.T / x.shape[1] ** 0.5).tanh() @ second.T + 3.0
+    return Scored(residuals.abs().sum(1), residuals)
+
+
+def walk(optimizer, fn=linear, generations=8, reload=False, dim=DIM):
+    """Candidates of every generation; with ``reload`` saved and loaded before ask, before inform and before tell."""
+
+    def saved(state):
+        if not reload:
+            return state
+        tensors, numbers = state_to_tensors(state)
+        numbers = json.loads(json.dumps(numbers, allow_nan=False))
+        return state_from_tensors(optimizer, {name: tensor.clone() for name, tensor in tensors.items()}, numbers)
+
+    state, candidates = optimizer.init(drawn(optimizer.population_size, dim, seed=3).float()), []
+    for generation in range(generations):
+        asked, state = optimizer.ask(saved(state), generator_for(5, generation))
+        scored = fn(asked)
+        state = informed(optimizer, saved(state), scored.residuals)
+        state, _ = optimizer.tell(saved(state), asked, scored.losses)
+        candidates.append(asked)
+    return candidates, state
+
+
+# ---- the step --------------------------------------------------------------------------------------------------------
+
+
+def slow_step(points, residuals, centre, fit, there=None):
+    """The same in NumPy and in the larger matrices: ridge regression over coordinates, and a pseudo-inverse."""
+    away = points - centre
+    distances = np.sqrt((away**2).sum(1))
+    away, residuals, distances = away[distances > 0], residuals[distances > 0], distances[distances > 0]
+    radius = np.sort(distances)[(len(distances) - 1) // 2]
+    weights = np.diag((radius / distances) ** (2 * fit.power))
+    middle = np.zeros(away.shape[1]) if there is not None else np.diag(weights) @ away / weights.trace()
+    height = there if there is not None else np.diag(weights) @ residuals / weights.trace()
+    x, y = away - middle, residuals - height
+    penalty = fit.ridge * (weights @ x @ x.T).trace() / len(x)
+    slopes = np.linalg.inv(x.T @ weights @ x + penalty * np.eye(x.shape[1])) @ x.T @ weights @ y
+    damping = DAMPING * (slopes**2).sum() / slopes.shape[1]
+    step = -slopes @ np.linalg.pinv(slopes.T @ slopes + damping * np.eye(slopes.shape[1])) @ (height - middle @ slopes)
+    return step * min(1.0, radius / np.linalg.norm(step))
+
+
+@pytest.mark.parametrize("fit", [AROUND_MEAN, AT_BEST, Fit(1, 0.5, 0.3)])
+@pytest.mark.parametrize("known", [5, 12, 64])
+@pytest.mark.parametrize("at_one", [False, True])
+def test_the_step_is_that_of_a_slow_ridge_regression(fit, known, at_one):
+    points, residuals = drawn(known, DIM, seed=4), drawn(known, TERMS, seed=5)
+    centre, there = (points[2], residuals[2]) if at_one else (drawn(DIM, seed=6), None)
+    step = newton_step(points, residuals, centre, fit, there)
+    expected = slow_step(
+        points.numpy(), residuals.numpy(), centre.numpy(), fit, None if there is None else there.numpy()
+    )
+    assert step is not None and np.allclose(step.numpy(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_of_linear_residuals_one_step_is_the_shortest_way_to_zero():
+    points = 10 * drawn(DIM + 5, DIM)
+    exact = Fit(1, 1e-13, 0.0)
+    for centre, there in ((points.mean(0), None), (points[3], linear(points[3:4]).residuals[0])):
+        step = newton_step(points, linear(points).residuals, centre, exact, there)
+        residual = linear(centre[None]).residuals[0]
+        shortest = -np.linalg.pinv(SLOPES.numpy()) @ residual.numpy()
+        off = np.linalg.norm(step.numpy() - shortest) / np.linalg.norm(shortest)
+        assert off < 5e-3  # as far as the damping lets it
+        assert float(linear((centre + step)[None]).losses) < 5e-3 * float(linear(centre[None]).losses)
+
+
+def test_a_step_stays_among_the_points():
+    points, centre = drawn(9, DIM), torch.zeros(DIM, dtype=torch.float64)
+    far = 1e6 * linear(points).residuals + 1e9
+    step = newton_step(points, far, centre, AROUND_MEAN)
+    assert float(step.norm()) == pytest.approx(float(points.norm(dim=1).median()))
+
+
+def test_no_step_where_nothing_is_known():
+    points, centre = drawn(9, DIM), torch.zeros(DIM, dtype=torch.float64)
+    assert newton_step(points, torch.ones(9, TERMS).double(), centre, AROUND_MEAN) is None  # level
+    assert newton_step(points, torch.zeros(9, TERMS).double(), centre, AT_BEST, torch.zeros(TERMS).double()) is None
+    assert newton_step(points[:1], drawn(1, TERMS), centre, AROUND_MEAN) is None
+    assert newton_step(centre.expand(9, -1), drawn(9, TERMS), centre, AROUND_MEAN) is None  # all in one place
+
+
+# ---- the search ------------------------------------------------------------------------------------------------------
+
+
+def test_without_residuals_it_is_cma_number_for_number():
+    plain = lambda x: Scored(linear(x).losses, None)  # noqa: E731
+    for mine, theirs in ((GaussNewton(CMAES(N)), CMAES(N)),
+                         (Subspace(GaussNewton(CMAES(N)), 9), Subspace(CMAES(N), 9))):  # fmt: skip
+        (candidates, state), (expected, other) = walk(mine, plain), walk(theirs, plain)
+        assert all(torch.equal(a, b) for a, b in zip(candidates, expected, strict=True))
+        assert torch.equal(state.best_x, other.best_x) and state.evaluations == other.evaluations
+
+
+@pytest.mark.parametrize(("n", "steps"), [(4, 1), (8, 2), (12, STEPS), (N, STEPS), (40, STEPS)])
+def test_the_last_candidates_are_the_steps(n, steps):
+    optimizer = GaussNewton(CMAES(n))
+    state = optimizer.around(torch.zeros(DIM))
+    asked, state = optimizer.ask(state, generator_for(0, 0))
+    theirs, _ = CMAES(n).ask(CMAES(n).around(torch.zeros(DIM)), generator_for(0, 0))
+    assert torch.equal(asked, theirs)  # nothing is known yet
+    scored = linear(asked)
+    state, _ = optimizer.tell(optimizer.inform(state, scored.residuals), asked, scored.losses)
+    mean = optimizer.recommend(state).double()
+    first = newton_step(asked.double(), scored.residuals, mean, AROUND_MEAN)
+    best = int(scored.losses.argmin())
+    last = newton_step(asked.double(), scored.residuals, asked[best].double(), AT_BEST, scored.residuals[best])
+    expected = torch.stack([mean + first, mean + first / 2, asked[best].double() + last])[:steps].float()
+    again, _ = optimizer.ask(state, generator_for(0, 1))
+    inner, _ = optimizer.optimizer.ask(state.optimizer, generator_for(0, 1))
+    assert torch.equal(again[-steps:], expected) and torch.equal(again[:-steps], inner[:-steps])
+
+
+def test_it_remembers_the_latest_candidates_and_the_best_of_all():
+    optimizer = GaussNewton(CMAES(N))
+    state, told = optimizer.around(torch.zeros(DIM)), []
+    for generation in range(WINDOW + 3):
+        asked, state = optimizer.ask(state, generator_for(0, generation))
+        residuals = linear(asked).residuals
+        losses = torch.arange(N).double() + 1 + generation  # never as good again as the first ever
+        state, _ = optimizer.tell(optimizer.inform(state, residuals), asked, losses)
+        told.append(asked.double())
+    everything = torch.cat(told)
+    assert torch.equal(state.points, torch.cat([everything[:1], everything[-WINDOW * N + 1 :]]))
+    assert state.losses[0] == 1.0 and len(state.residuals) == WINDOW * N
+
+
+def test_candidates_without_residuals_or_losses_are_no_points():
+    optimizer = GaussNewton(CMAES(N))
+    asked, state = optimizer.ask(optimizer.around(torch.zeros(DIM)), generator_for(0, 0))
+    losses, residuals = linear(asked)
+    losses[1], residuals[4, 2], residuals[5, 0] = np.nan, np.nan, np.inf
+    state, info = optimizer.tell(optimizer.inform(state, residuals), asked, losses)
+    kept = [i for i in range(N) if i not in (1, 4, 5)]
+    assert torch.equal(state.points, asked[kept].double()) and info.nan_count == 1
+    asked, state = optimizer.ask(state, generator_for(0, 1))
+    state, _ = optimizer.tell(optimizer.inform(state, torch.full((N, TERMS), np.nan)), asked, linear(asked).losses)
+    assert len(state.points) == len(kept)
+    asked, state = optimizer.ask(state, generator_for(0, 2))
+    state, _ = optimizer.tell(state, asked, linear(asked).losses)  # nothing said this time
+    assert len(state.points) == len(kept) and bool(asked.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [GaussNewton(CMAES(N)), Subspace(GaussNewton(CMAES(N)), 12), Screen(GaussNewton(CMAES(N)), 20),
+     TwoStage(DE(N), GaussNewton(CMAES(N)), 3 * N), GaussNewton(CMAES(N, restarts="ipop", patience=2)),
+     GaussNewton(CMAES(N, covariance="vkd")), GaussNewton(CMAES(N, covariance="diagonal"))],
+)  # fmt: skip
+def test_saving_and_loading_at_every_step_changes_no_bit(optimizer):
+    unbroken, state = walk(optimizer, curved, 12)
+    broken, loaded = walk(optimizer, curved, 12, reload=True)
+    assert all(torch.equal(a, b) for a, b in zip(unbroken, broken, strict=True))
+    assert torch.equal(state.best_x, loaded.best_x)
+    silent, _ = walk(optimizer, lambda x: Scored(curved(x).losses, None), 12)
+    assert not all(torch.equal(a, b) for a, b in zip(unbroken, silent, strict=False))  # it was used
+
+
+def test_residuals_save_most_of_the_candidates():
+    for seed in (0, 1, 2):
+        found = minimize(curved, "cma-gn", [0.0] * 1_000, 320, seed)
+        without = minimize(lambda x: curved(x).losses, "cma-gn", [0.0] * 1_000, 320, seed)
+        assert found.best_loss < 1e-3 < 0.01 * without.best_loss
+
+
+def test_a_named_one():
+    assert named("cma-gn", 1_000, 2_000) == Subspace(GaussNewton(CMAES(16)), 200, starts=64)
+    assert named("cma-gn", 30, 200, population=8) == Screen(GaussNewton(CMAES(8)), 20)
+    assert isinstance(named("cma-gn", 1_000, 2_000), Informed) and not isinstance(CMAES(16), Informed)
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+def test_refuses():
+    with pytest.raises(ValueError, match="optimizer: expected a CMAES, got DE; CMAES\\(16\\) is one"):
+        GaussNewton(DE(16))  # type: ignore[arg-type]
+    optimizer = GaussNewton(CMAES(N))
+    state = optimizer.around(torch.zeros(DIM))
+    with pytest.raises(ValueError, match="inform came before ask"):
+        optimizer.inform(state, torch.zeros(N, TERMS))
+    _, state = optimizer.ask(state, generator_for(0, 0))
+    for wrong in (torch.zeros(N), torch.zeros(N - 1, TERMS), torch.zeros(N, 0), torch.zeros(N, 2, 2)):
+        with pytest.raises(ValueError, match=f"Expected the residuals of each candidate, shape \\({N}, residuals\\)"):
+            optimizer.inform(state, wrong)
+    with pytest.raises(ValueError, match="Expected residuals as a tensor, array or list of numbers, but got str"):
+        optimizer.inform(state, "no")
