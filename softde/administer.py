@@ -60,6 +60,12 @@ class Responses:
     values: Array | None = None
     orders: tuple[str, ...] = ("forward", "reversed")
 
+    def __repr__(self) -> str:
+        return (
+            f"<Responses of {self.condition.name!r} to {self.survey.id}: {len(self.survey.items)} items, "
+            f"{self.readout}, options {' and '.join(self.orders)}, mean option mass {self.option_mass.mean():.2f}>"
+        )
+
     @property
     def item_means(self) -> Array:
         """(items,) expected option value; NaN without a valid answer."""

@@ -13,7 +13,7 @@ from softde.condition import Condition
 from softde.lm import LM
 from softde.prompt import SoftPrompt
 from softde.readouts import Argmax
-from softde.surveys import Survey
+from softde.surveys import Survey, load_survey
 from tests.reference import slow_lm
 
 SYSTEM = "You are a typical person from somewhere."
@@ -77,6 +77,17 @@ def test_the_orders_differ_and_both_is_their_mean(llama: LM, mini: Survey) -> No
     both, forward, back = (administer(mini, llama, orders=o).probabilities for o in ("both", "forward", "reversed"))
     assert np.abs(forward - back).max() > 0.01
     assert both == pytest.approx((forward + back) / 2, abs=1e-6)
+
+
+def test_answers_and_surveys_are_shown_in_a_line(llama: LM, mini: Survey) -> None:
+    responses = administer(mini, llama, orders="forward")
+    mass = f"mean option mass {responses.option_mass.mean():.2f}"
+    assert repr(responses) == (
+        f"<Responses of 'unprompted' to {mini.id}: {len(mini.items)} items, Expected(), options forward, {mass}>"
+    )
+    assert repr(load_survey("vsm13")) == (
+        "<Survey vsm13: 24 items, factors PDI, IDV, MAS, UAI, LTO, IVR, published scores of 2015, 2023>"
+    )
 
 
 def test_what_comes_back(llama: LM, mini: Survey) -> None:

@@ -290,6 +290,14 @@ def test_numpys_numbers_are_numbers(go: Callable[..., Result], done: tuple[Path,
     assert yaml.safe_load((tmp_path / "run.yaml").read_text())["weights"] == [1.0, 2.0]
 
 
+def test_it_is_shown_in_a_line(done: tuple[Path, Result]) -> None:
+    found = done[1]
+    assert repr(found) == (
+        f"<Result for Ireland: loss {found.unprompted_loss:.4g} unprompted, {found.plain_loss:.4g} "
+        "with the soft prompt; 12 candidates; stopped: the budget is used up>"
+    )
+
+
 # ---- going on ------------------------------------------------------------------------------------------------------
 
 

@@ -65,6 +65,12 @@ class Result:
     selectivity: Mapping[str, Any] | None = None
     side_effects: float | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"<Result for {self.target.region}: loss {self.unprompted_loss:.4g} unprompted, {self.plain_loss:.4g} "
+            f"with the soft prompt; {self.evaluations:,} candidates; stopped: {self.stop_reason}>"
+        )
+
     @property
     def terms(self) -> tuple[str, ...]:
         """What `scores` are of: factors, or items."""

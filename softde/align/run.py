@@ -98,9 +98,10 @@ class Run:
         if reason is None and stand.state.generation:
             reason = self.stops.reason(stand)
         if reason is not None and math.isinf(stand.state.best_loss):
+            silent = f"; or an item got no valid answer from {type(self.loss.readout).__name__}, see its texts"
             raise ValueError(
                 f"{reason}: every loss was NaN or infinite; load the model in another dtype (float32) or search from a "
-                "smaller start_spread"
+                f"smaller start_spread{'' if self.loss.exact else silent}"
             )
         return reason
 

@@ -180,6 +180,11 @@ class Survey:
     projection: Projection | None = None
     constant: float | None = None
 
+    def __repr__(self) -> str:
+        of = f", factors {', '.join(self.factors)}" if self.factors else ""
+        since = f", published scores of {', '.join(self.editions)}" if self.editions else ""
+        return f"<Survey {self.id}: {len(self.items)} items{of}{since}>"
+
     def __post_init__(self) -> None:
         for name in ("items", "factor_models", "published", "composites"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
