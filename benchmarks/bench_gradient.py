@@ -22,6 +22,7 @@ from typing import NamedTuple
 import softde
 from softde.gradient import GradientSteps
 from softde.optim import choose, generator_for, stop_reason
+from softde.optim.base import informed
 from softde.optim.policies import bound_of
 from softde.start import START
 
@@ -73,7 +74,8 @@ def best_of_search(
     for budget in budgets:
         while stop_reason(state, budget - spent) is None:
             candidates, asked = optimizer.ask(state, generator_for(seed, state.generation))
-            state, _ = optimizer.tell(asked, candidates, loss(candidates, bound=bound_of(optimizer, asked)).losses)
+            found = loss(candidates, bound=bound_of(optimizer, asked))
+            state, _ = optimizer.tell(informed(optimizer, asked, loss.residuals(found)), candidates, found.losses)
         yield state.best_loss
 
 

@@ -49,7 +49,7 @@ def same(budget: int, names: Sequence[str] = (AUTO, *RIVALS)) -> dict[str, int]:
 
 
 SETS = {
-    HEADLINE: Set("late", "expected", {AUTO: LONG // 2, **dict.fromkeys(RIVALS, LONG)}, 5),
+    HEADLINE: Set("late", "expected", {AUTO: LONG // 4, **dict.fromkeys(RIVALS, LONG)}, 5),
     "late-argmax": Set("late", "argmax", same(1_600), 1),
     "late-sampled": Set("late", "sampled", same(1_600), 1),
     "late-sequence": Set("late", "sequence", same(400), 1),
@@ -59,7 +59,7 @@ SETS = {
     "front-sampled": Set("front", "sampled", same(800), 1),
     # names that the rule of auto chooses from: those that win on the cheap problems
     "names-expected": Set("late", "expected", same(1_600, ("cma", "cma-gn", "shade")), 1),
-    "names-argmax": Set("late", "argmax", same(1_600, ("cma", "cma-gn", "shade", "spsa")), 1),
+    "names-argmax": Set("late", "argmax", same(1_600, ("cma-gn", "shade")), 3),
     "names-sampled": Set("late", "sampled", same(1_600, ("cma", "cma-gn", "es", "es-wide")), 1),
 }
 

@@ -87,6 +87,10 @@ class JointResult:
     regions: tuple[Result, ...]
     floor: float = math.nan
 
+    def __repr__(self) -> str:
+        names = ", ".join(result.target.region for result in self.regions)
+        return f"<JointResult for {names}: mean loss {self.mean_loss:.4g}; {self.evaluations:,} candidates>"
+
     @property
     def mean_loss(self) -> float:
         """Mean plain loss of the regions."""

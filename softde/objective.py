@@ -24,7 +24,14 @@ from softde.readouts import Expected, Reading, Readout, check_readout
 from softde.space import PromptSpace
 from softde.surveys import Survey, Target
 from softde.surveys.scoring import Norm
-from softde.surveys.targets import ScoresTarget, TargetLike, as_target_like, items_asked, only_items
+from softde.surveys.targets import (
+    ScoresTarget,
+    TargetLike,
+    as_target_like,
+    items_asked,
+    only_items,
+    residuals_of,
+)
 
 Array = NDArray[np.float64]
 
@@ -117,12 +124,11 @@ class AlignmentLoss:
         return goal
 
     def residuals(self, evaluation: Evaluation) -> Array | None:
-        """Signed errors (population, terms) that are 0 where the loss is; None for a target that has none.
+        """Signed errors (population, terms), all 0 where the target is hit; None for a target that has none.
 
-        Nor has a halved population, in which not all candidates are asked the same.
+        Nor has a halved population, in which not all candidates are asked the same. Side effects are no part of them.
         """
-        signed = getattr(self.goal, "residuals", None)
-        return None if signed is None or self.halving is not None else signed(evaluation.scores)
+        return None if self.halving is not None else residuals_of(self.goal, evaluation.scores)
 
     @cached_property
     def published(self) -> bool:

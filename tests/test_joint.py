@@ -41,6 +41,8 @@ def test_a_joint_run(llama: LM, mini: Survey, tmp_path: Path) -> None:
     found = align_joint(llama, mini, targets, space, 1, budget=96, shared=0.5, checkpoint=tmp_path, **SETTINGS)
     assert found.evaluations == 96 and found.shared.evaluations == 48
     assert found.mean_loss == pytest.approx(np.mean([r.plain_loss for r in found.regions]))
+    named = ", ".join(r.target.region for r in found.regions)
+    assert repr(found) == f"<JointResult for {named}: mean loss {found.mean_loss:.4g}; {found.evaluations} candidates>"
     for result, target in zip(found.regions, targets, strict=True):
         prompt = result.prompt.embeddings
         assert prompt.shape[0] == 3 and torch.equal(prompt[:2], found.shared.prompt.embeddings)

@@ -98,7 +98,7 @@ class Run:
         if reason is None and stand.state.generation:
             reason = self.stops.reason(stand)
         if reason is not None and math.isinf(stand.state.best_loss):
-            silent = f"; or an item got no valid answer from {type(self.loss.readout).__name__}, see its texts"
+            silent = f"; or {type(self.loss.readout).__name__} read no valid answer to an item, see softde.administer"
             raise ValueError(
                 f"{reason}: every loss was NaN or infinite; load the model in another dtype (float32) or search from a "
                 f"smaller start_spread{'' if self.loss.exact else silent}"

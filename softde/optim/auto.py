@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 # rule: made by benchmarks/bench_optim_quality.py --auto-table --write
 TABLE = (
-    Row("smooth", 20_000, "cma"),
+    Row("smooth", 20_000, "cma-gn"),
     Row("coarse", 20_000, "shade"),
     Row("noisy", 1_000, "es"),
     Row("noisy", 20_000, "es-wide"),

@@ -98,7 +98,7 @@ class Scored(NamedTuple):
     """What a function to be minimised may return instead of losses."""
 
     losses: Any  # (population,)
-    residuals: Any  # (population, residuals): signed errors, 0 where all is well; None if there are none
+    residuals: Any = None  # (population, residuals): signed errors, 0 where all is well
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def step(optimizer: Optimizer[S], state: S, loss_fn: Callable[[Tensor], Any], ge
     """One generation: ask, score, tell."""
     candidates, state = optimizer.ask(state, generator)
     found = loss_fn(candidates)
-    scored = found if isinstance(found, Scored) else Scored(found, None)
+    scored = found if isinstance(found, Scored) else Scored(found)
     losses = as_losses(scored.losses, candidates)
     state, info = optimizer.tell(informed(optimizer, state, scored.residuals), candidates, losses)
     return Step(state, candidates, losses, info)
@@ -358,7 +358,7 @@ def as_residuals(residuals: Any, state: State) -> Tensor:
     """Residuals as float64 (population, residuals), on the state's device."""
     if not state.asked:
         raise ValueError("inform came before ask: call ask first and inform with the state that it returned.")
-    told = residuals.detach() if isinstance(residuals, Tensor) else _tensor(residuals, "residuals", torch.float64)
+    told = as_tensor(residuals, "residuals")
     if told.ndim != 2 or len(told) != state.population_size or told.shape[1] == 0:
         raise ValueError(
             f"Expected the residuals of each candidate, shape ({state.population_size}, residuals), but got shape "
@@ -389,7 +389,7 @@ def _tensor(values: Any, what: str, dtype: torch.dtype | None) -> Tensor:
 
 
 def check_tell(state: State, candidates: Tensor) -> None:
-    """Refuse a tell without its ask, or with other candidates than were asked."""
+    """Refuse a tell without its ask, or with candidates of another shape."""
     if not state.asked:
         raise ValueError("tell came before ask: call ask first and tell with the state that it returned.")
     if tuple(candidates.shape) != state.shape:

@@ -27,6 +27,7 @@ from softde.optim.cmaes import CMAES, CMAESState
 
 STEPS = 3  # of a generation, if it has 12 candidates or more: whole and half from the mean, whole from the best
 DAMPING = 1e-3  # of JᵀJ, a share of its mean diagonal
+ROUNDING = 1e-12  # of squared distances: what lies nearer is one point
 
 
 class Fit(NamedTuple):
@@ -58,9 +59,10 @@ class GaussNewtonState(State):
 
 @dataclass(frozen=True)
 class GaussNewton:
-    """CMA-ES in which up to three candidates of a generation, a quarter of it, are Gauss-Newton steps on the residuals.
+    """CMA-ES in which three candidates of a generation, at most a quarter of it, are Gauss-Newton steps on residuals.
 
-    It learns residuals by `inform`; without them it is CMA-ES, number for number.
+    It learns residuals by `inform`; in a generation without them it forgets all, and without any it is CMA-ES, number
+    for number. A restart of CMA-ES begins without them.
 
     Parameters
     ----------
@@ -98,17 +100,24 @@ class GaussNewton:
 
     def inform(self, state: GaussNewtonState, residuals: Any) -> GaussNewtonState:
         """Take the residuals (population, residuals) of the pending candidates: signed errors, 0 where all is well."""
-        return replace(state, pending=as_residuals(residuals, state))
+        told = as_residuals(residuals, state)
+        if len(state.residuals) and told.shape[1] != state.residuals.shape[1]:
+            raise ValueError(
+                f"Expected {state.residuals.shape[1]} residuals of each candidate, as before, but got {told.shape[1]}: "
+                "they must be of the same terms in every generation."
+            )
+        return replace(state, pending=told)
 
     def tell(self, state: GaussNewtonState, candidates: Tensor, losses: Any) -> tuple[GaussNewtonState, Info]:
         """Keep the candidates for the next steps, and tell CMA-ES."""
         check_tell(state, candidates)
         losses = as_losses(losses, candidates)
         inner, info = self.optimizer.tell(state.optimizer, candidates, losses)
-        known = self._known(state, candidates, losses)
+        goes_on = len(state.pending) and inner.runs == state.optimizer.runs
+        known = self._known(state, candidates, losses) if goes_on else _nothing(inner)
         state = advance(
-            state, candidates, losses, optimizer=inner, population_size=inner.population_size,
-            pending=state.pending[:0, :0].clone(), **known,
+            state, candidates, losses, optimizer=inner, population_size=inner.population_size, **known,
+            pending=_nothing(inner)["residuals"],
         )  # fmt: skip
         return state, passed_on(info, state)
 
@@ -118,13 +127,11 @@ class GaussNewton:
 
     def _known(self, state: GaussNewtonState, candidates: Tensor, losses: Tensor) -> dict[str, Tensor]:
         """The latest candidates with finite residuals, and the best of all."""
-        if not len(state.pending):
-            return {}
         rows = state.pending.isfinite().all(1) & losses.isfinite()
         known = {"points": candidates.double()[rows], "residuals": state.pending[rows], "losses": losses[rows]}
         if len(state.points):
             known = {name: torch.cat([getattr(state, name), new]) for name, new in known.items()}
-        extra = len(known["losses"]) - WINDOW * self.optimizer.population_size
+        extra = len(known["losses"]) - WINDOW * state.population_size
         if extra <= 0:
             return known
         kept = torch.arange(extra, len(known["losses"]), device=losses.device)
@@ -133,10 +140,10 @@ class GaussNewton:
 
     def _steps(self, state: GaussNewtonState) -> Iterator[Tensor]:
         """Where the residuals would be 0 if they were linear, seen from the mean and from the best candidate."""
-        n, mean = self.optimizer.population_size, self.optimizer.recommend(state.optimizer).to(state.points)
-        if len(state.points) < n // 2:
+        if len(state.points) < state.population_size // 2:
             return
-        last = slice(-AROUND_MEAN.window * n, None)
+        mean = state.optimizer.tensors["mean"].to(state.best_x).to(state.points)
+        last = slice(-AROUND_MEAN.window * state.population_size, None)
         step = newton_step(state.points[last], state.residuals[last], mean, AROUND_MEAN)
         if step is not None:
             yield mean + step
@@ -175,6 +182,8 @@ def newton_step(
     root = weights.sqrt()[:, None]
     x, y = root * (away - middle), root * (residuals - height)
     gram = x @ x.T
+    if float(gram.trace()) <= ROUNDING * float(squares.sum()):
+        return None  # all in one place
     gram += fit.ridge * gram.trace() / len(gram) * torch.eye(len(gram)).to(gram)
     slopes = x.T @ torch.linalg.solve(gram, y)  # J, (dim, residuals)
     normal = slopes.T @ slopes
@@ -191,9 +200,14 @@ def newton_step(
 
 def _fresh(inner: CMAESState) -> GaussNewtonState:
     """Nothing known yet."""
-    start = inner.best_x
-    none = start.new_zeros((0, 0), dtype=torch.float64)
-    points, losses = none.new_zeros((0, len(start))), none.new_zeros(0)
+    pending = _nothing(inner)["residuals"]
     return GaussNewtonState(
-        start.clone(), inner.best_loss, 0, 0, False, inner.population_size, inner, points, none, losses, none.clone()
-    )
+        inner.best_x.clone(), inner.best_loss, 0, 0, False, inner.population_size, inner, **_nothing(inner),
+        pending=pending,
+    )  # fmt: skip
+
+
+def _nothing(inner: CMAESState) -> dict[str, Tensor]:
+    """No candidates."""
+    none = inner.best_x.new_zeros(0, dtype=torch.float64)
+    return {"points": none.new_zeros((0, len(inner.best_x))), "residuals": none.new_zeros((0, 0)), "losses": none}

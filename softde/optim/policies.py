@@ -22,6 +22,7 @@ from softde.optim.base import (
     advance,
     as_losses,
     as_points,
+    as_residuals,
     check_optimizer,
     check_tell,
     comparable,
@@ -88,6 +89,7 @@ class Screen:
     def inform(self, state: ScreenState, residuals: Any) -> ScreenState:
         """Give the search residuals, if it can use them; those of start points are not used."""
         if state.optimizer is None:
+            as_residuals(residuals, state)
             return state
         return replace(state, optimizer=informed(self.optimizer, state.optimizer, residuals))
 

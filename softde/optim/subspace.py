@@ -25,6 +25,7 @@ from softde.optim.base import (
     advance,
     as_losses,
     as_points,
+    as_residuals,
     check_optimizer,
     check_tell,
     comparable,
@@ -123,6 +124,7 @@ class Subspace:
     def inform(self, state: SubspaceState, residuals: Any) -> SubspaceState:
         """Give the search in z residuals, if it can use them; those of start points are not used."""
         if state.optimizer is None or len(state.points):
+            as_residuals(residuals, state)
             return state
         return replace(state, optimizer=informed(self.optimizer, state.optimizer, residuals))
 

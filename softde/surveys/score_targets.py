@@ -114,8 +114,9 @@ class ScoresTarget(Addable):
         return np.abs(values - self.target.scores)
 
     def residuals(self, values: Array) -> Array:
-        """Weighted signed errors (population, terms): the loss is 0 where all of them are."""
-        return self._weights * (values - self.target.scores)
+        """Weighted signed errors (population, terms), whose L1 or L2 norm is the loss, by the target's norm."""
+        weights = np.sqrt(self._weights) if self.norm == "L2" else self._weights
+        return np.asarray(weights * (values - self.target.scores))
 
     def costs(self, errors: Array) -> Array:
         if self.norm == "huber":

@@ -154,10 +154,9 @@ class SumTarget(Addable):
 
     def residuals(self, values: Array) -> Array | None:
         """Signed errors of all parts, each with its weight; None if one of them has none."""
-        if not all(hasattr(part, "residuals") for _, part in self.parts):
-            return None
-        pieces = zip(self._cut(values), self.parts, strict=True)
-        return np.concatenate([w * part.residuals(piece) for piece, (w, part) in pieces], axis=1)
+        found = [residuals_of(part, piece) for piece, (_, part) in zip(self._cut(values), self.parts, strict=True)]
+        weighted = [w * piece for piece, (w, _) in zip(found, self.parts, strict=True) if piece is not None]
+        return np.concatenate(weighted, axis=1) if len(weighted) == len(self.parts) else None
 
     def costs(self, errors: Array) -> Array:
         pieces = zip(self._cut(errors), self.parts, strict=True)
@@ -199,6 +198,12 @@ KINDS: dict[str, Any] = {
     kind.kind: kind for kind in (ScoresTarget, SharesTarget, MeansTarget, CultureSPATarget, SumTarget)
 }
 PARTS = ("terms", "uses", "values", "errors", "loss", "as_dict")
+
+
+def residuals_of(target: TargetLike, values: Array) -> Array | None:
+    """Signed errors (population, terms) of a target that has some: all 0 where its loss is."""
+    signed = getattr(target, "residuals", None)
+    return None if signed is None else signed(values)
 
 
 def as_target_like(target: Any, norm: str = "L1", weights: Any = None) -> Any:

@@ -58,6 +58,16 @@ def gaussian(points, losses, seed):
         mean, sigma = asked[losses.argsort()[: N // 2]].mean(axis=0), 0.97 * sigma
 
 
+@dataclasses.dataclass(frozen=True)
+class Told(GaussNewton):
+    """It is always informed: of the coordinates themselves."""
+
+    def tell(self, state, candidates, losses):
+        if state.asked and tuple(candidates.shape) == state.shape:
+            state = self.inform(state, candidates)
+        return super().tell(state, candidates, losses)
+
+
 OPTIMIZERS = {  # that begin with N points and, where they name coordinates, of dim DIM
     "de": DE(population_size=N),
     "de-exp": DE(population_size=N, strategy="best1exp", CR=0.5),
@@ -83,7 +93,8 @@ OPTIMIZERS = {  # that begin with N points and, where they name coordinates, of 
     "subspace-cma": Subspace(CMAES(N), 4),
     "subspace-de": Subspace(DE(N), 4, kind="sparse"),
     "gauss-newton": GaussNewton(CMAES(N)),
-    "subspace-gauss-newton": Subspace(GaussNewton(CMAES(N)), 4),
+    "gauss-newton-told": Told(CMAES(N)),
+    "subspace-gauss-newton": Subspace(Told(CMAES(N)), 4),
     "bbt": dataclasses.replace(bbt(N, 4), starts=N),
     "screen": Screen(DE(6), starts=N),
     "two-stage": TwoStage(DE(N), CMAES(N), evaluations=N * 3),
@@ -103,7 +114,8 @@ FITS = {  # dimensions; any other optimiser takes all
     "de-clip": lambda dim: dim == DIM,  # a bound for each of DIM coordinates
     "de-unit": lambda dim: dim % DIM == 0,
     **dict.fromkeys(
-        ("cma", "cma-diagonal", "cma-vkd", "cma-restarts", "two-stage", "gauss-newton"), lambda dim: dim >= 2
+        ("cma", "cma-diagonal", "cma-vkd", "cma-restarts", "two-stage", "gauss-newton", "gauss-newton-told"),
+        lambda dim: dim >= 2,
     ),
     **dict.fromkeys(("subspace-cma", "subspace-de", "subspace-gauss-newton", "bbt"), lambda dim: dim >= 4),  # its own
 }

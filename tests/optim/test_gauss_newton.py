@@ -54,7 +54,7 @@ def curved(x):
     return Scored(residuals.abs().sum(1), residuals)
 
 
-def walk(optimizer, fn=linear, generations=8, reload=False, dim=DIM):
+def walk(optimizer, fn=linear, generations=8, reload=False):
     """Candidates of every generation; with ``reload`` saved and loaded before ask, before inform and before tell."""
 
     def saved(state):
@@ -64,7 +64,7 @@ def walk(optimizer, fn=linear, generations=8, reload=False, dim=DIM):
         numbers = json.loads(json.dumps(numbers, allow_nan=False))
         return state_from_tensors(optimizer, {name: tensor.clone() for name, tensor in tensors.items()}, numbers)
 
-    state, candidates = optimizer.init(drawn(optimizer.population_size, dim, seed=3).float()), []
+    state, candidates = optimizer.init(drawn(optimizer.population_size, DIM, seed=3).float()), []
     for generation in range(generations):
         asked, state = optimizer.ask(saved(state), generator_for(5, generation))
         scored = fn(asked)
@@ -132,6 +132,16 @@ def test_no_step_where_nothing_is_known():
     assert newton_step(points, torch.zeros(9, TERMS).double(), centre, AT_BEST, torch.zeros(TERMS).double()) is None
     assert newton_step(points[:1], drawn(1, TERMS), centre, AROUND_MEAN) is None
     assert newton_step(centre.expand(9, -1), drawn(9, TERMS), centre, AROUND_MEAN) is None  # all in one place
+    for place in (1.0, 1e-9, 1e9):
+        assert newton_step((centre + place).expand(9, -1), drawn(9, TERMS), centre, AROUND_MEAN) is None
+
+
+def test_a_search_that_has_ended_goes_on():
+    def corner(x):
+        residuals = x.double() - 5.3
+        return Scored(residuals.abs().sum(1), residuals)
+
+    assert minimize(corner, "cma-gn", [5.0, 5.0], 2_500).evaluations == 2_500 - 2_500 % 16  # all of them one float32
 
 
 # ---- the search ------------------------------------------------------------------------------------------------------
@@ -191,8 +201,37 @@ def test_candidates_without_residuals_or_losses_are_no_points():
     state, _ = optimizer.tell(optimizer.inform(state, torch.full((N, TERMS), np.nan)), asked, linear(asked).losses)
     assert len(state.points) == len(kept)
     asked, state = optimizer.ask(state, generator_for(0, 2))
-    state, _ = optimizer.tell(state, asked, linear(asked).losses)  # nothing said this time
-    assert len(state.points) == len(kept) and bool(asked.isfinite().all())
+    state, _ = optimizer.tell(state, asked, linear(asked).losses)  # nothing said this time: what was is forgotten
+    assert not len(state.points) and bool(asked.isfinite().all())
+    theirs, _ = optimizer.optimizer.ask(state.optimizer, generator_for(0, 3))
+    assert torch.equal(optimizer.ask(state, generator_for(0, 3))[0], theirs)
+
+
+def test_what_is_told_is_copied():
+    optimizer = GaussNewton(CMAES(N))
+    _, state = optimizer.ask(optimizer.around(torch.zeros(DIM)), generator_for(0, 0))
+    residuals = drawn(N, TERMS)
+    state, before = optimizer.inform(state, residuals), residuals.clone()
+    residuals.zero_()
+    assert torch.equal(state.pending, before)
+
+
+def two_valleys(x):
+    """A shallow one around 3, where residuals point to a loss of 1, and the one around -3."""
+    x = x.double()
+    shallow, deep = (x - 3).square().mean(1) + 1, (x + 3).square().mean(1)
+    first = torch.where(shallow < deep, shallow, deep)
+    residuals = torch.stack([first, torch.where(shallow < deep, x[:, 0] - 3, x[:, 0] + 3)], dim=1)
+    return Scored(residuals.abs().sum(1), residuals)
+
+
+def test_a_restart_is_left_alone():
+    points = 3 + drawn(8, 6).float() / 2
+    points[1:4] -= 6  # where the restarts begin
+    points[1:4, 0] -= 6  # worse at first
+    optimizer = GaussNewton(CMAES(8, restarts="ipop", patience=8, start="first"))
+    found = minimize(two_valleys, optimizer, points, 3_000)
+    assert found.state.optimizer.runs > 0 and found.best_loss < 0.1
 
 
 @pytest.mark.parametrize(
@@ -237,5 +276,15 @@ def test_refuses():
     for wrong in (torch.zeros(N), torch.zeros(N - 1, TERMS), torch.zeros(N, 0), torch.zeros(N, 2, 2)):
         with pytest.raises(ValueError, match=f"Expected the residuals of each candidate, shape \\({N}, residuals\\)"):
             optimizer.inform(state, wrong)
+    for outer in (Screen(optimizer, N), Subspace(optimizer, DIM)):
+        _, first = outer.ask(outer.init(drawn(N, DIM).float()), generator_for(0, 0))
+        with pytest.raises(ValueError, match="Expected the residuals of each candidate"):
+            outer.inform(first, torch.zeros(N))
     with pytest.raises(ValueError, match="Expected residuals as a tensor, array or list of numbers, but got str"):
         optimizer.inform(state, "no")
+    asked, state = optimizer.ask(optimizer.around(torch.zeros(DIM)), generator_for(0, 0))
+    scored = linear(asked)
+    state, _ = optimizer.tell(optimizer.inform(state, scored.residuals), asked, scored.losses)
+    _, state = optimizer.ask(state, generator_for(0, 1))
+    with pytest.raises(ValueError, match=f"Expected {TERMS} residuals of each candidate, as before, but got 2"):
+        optimizer.inform(state, torch.zeros(N, 2))

@@ -260,11 +260,18 @@ def test_residuals_are_zero_where_the_loss_is(human: HumanAnswers) -> None:
     goal, values = human.survey.target("Ireland"), np.array([[10.0, 20.0], [-3.0, 4.0]])
     off = values - goal.scores
     assert np.array_equal(goals["L1"].residuals(values), off)
-    assert np.array_equal(goals["L2"].residuals(values), off * [1.0, 3.0])
+    for name, norm in (("L1", 1), ("L2", 2)):
+        residuals = goals[name].residuals(values)
+        assert np.array_equal(np.sign(residuals), np.sign(off))
+        size = np.linalg.norm(residuals, norm, axis=1)
+        assert np.allclose(size, goals[name].loss(goals[name].errors(values)), rtol=1e-12)
     both = 0.5 * goals["L1"] + 2 * goals["L2"]
-    expected = np.concatenate([0.5 * off, 2 * off * [1.0, 3.0]], axis=1)
+    expected = np.concatenate([0.5 * off, 2 * goals["L2"].residuals(values)], axis=1)
     assert np.array_equal(both.residuals(np.tile(values, 2)), expected)
-    assert goals["sum"].residuals(np.zeros((1, len(goals["sum"].terms)))) is None  # shares have no sign
+    none = goals["sum"]  # shares have no sign
+    nested = SumTarget(((1.0, none), (2.0, goals["L1"])))
+    for goal_without in (none, nested):
+        assert goal_without.residuals(np.zeros((1, len(goal_without.terms)))) is None
     assert not hasattr(goals["js"], "residuals")
 
 
