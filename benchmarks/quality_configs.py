@@ -38,6 +38,7 @@ OURS = (
     called("cma", spread=0.3),
     called("cma-gn", spread=0.3),
     called("shade", spread=0.3),
+    called("shade-gn", spread=0.3),
     called("lshade"),
     called("jso"),
     called("cma-diagonal"),

@@ -59,7 +59,7 @@ SETS = {
     "front-sampled": Set("front", "sampled", same(800), 1),
     # names that the rule of auto chooses from: those that win on the cheap problems
     "names-expected": Set("late", "expected", same(1_600, ("cma", "cma-gn", "shade")), 1),
-    "names-argmax": Set("late", "argmax", same(1_600, ("cma-gn", "shade")), 3),
+    "names-argmax": Set("late", "argmax", same(1_600, ("cma-gn", "shade", "shade-gn")), 3),
     "names-sampled": Set("late", "sampled", same(1_600, ("cma", "cma-gn", "es", "es-wide")), 1),
 }
 

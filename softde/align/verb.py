@@ -103,7 +103,7 @@ def align(
         call on the same folder goes on where the last one ended, to the same bytes; another configuration is refused,
         but for a larger budget and other stops (target_loss to max_tokens), with which a finished run goes on too.
         Not so an optimiser that plans with its budget: "lshade", "jso", and the number of start points of "auto",
-        "cma", "cma-gn" and "shade" below 640 candidates.
+        "cma", "cma-gn", "shade" and "shade-gn" below 640 candidates.
     resume : False starts over, and moves what is there into a folder "previous-1" inside.
     progress : print to standard error, or a function called after every generation.
     early_rejection : stop asking a candidate once it cannot beat its parent, for optimisers that then need no exact

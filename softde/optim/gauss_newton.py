@@ -1,9 +1,9 @@
-"""CMA-ES with Gauss-Newton steps: where the loss is made of a few signed errors, they say more than their sum.
+"""Gauss-Newton steps in a search: where the loss is made of a few signed errors, they say more than their sum.
 
 A survey's loss adds up how far six scores are from six published ones. Which way each score is off, and how it moved
 with the candidates so far, gives a line through them: residuals r(x + s) ≈ r(x) + sᵀJ, with J (dim, residuals) from a
 ridge regression on the latest candidates, and the shortest s with r = 0 [N ch. 10]. J is known only where candidates
-lie, so a step stays among them; CMA-ES goes on drawing there, and learns from the steps as from its own candidates.
+lie, so a step stays among them; CMA-ES or DE goes on making the others, and learns from the steps as from its own.
 
 References: [N] Nocedal, Wright (2006), Numerical Optimization; [C] Cartis, Roberts (2023), Math. Program. 199:
 Gauss-Newton without derivatives in random subspaces; [I] Hansen (2011), arXiv:1110.4181: external candidates in CMA-ES.
@@ -22,10 +22,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softde.checks import shown
-from softde.optim.base import Info, State, advance, as_losses, as_residuals, check_tell, passed_on
-from softde.optim.cmaes import CMAES, CMAESState
+from softde.optim.base import (
+    Info,
+    State,
+    advance,
+    as_losses,
+    as_residuals,
+    check_tell,
+    passed_on,
+    recommendation,
+)
+from softde.optim.cmaes import CMAES
+from softde.optim.de import Evolution
 
-STEPS = 3  # of a generation, if it has 12 candidates or more: whole and half from the mean, whole from the best
+STEPS = 3  # of a generation of 12 candidates or more; 2 of 8 or more
 DAMPING = 1e-3  # of JᵀJ, a share of its mean diagonal
 ROUNDING = 1e-12  # of squared distances: what lies nearer is one point
 
@@ -48,9 +58,9 @@ WINDOW = max(AROUND_MEAN.window, AT_BEST.window)
 
 @dataclass(frozen=True, eq=False)
 class GaussNewtonState(State):
-    """The state of CMA-ES, and the latest candidates whose residuals are known, oldest first."""
+    """The state of the search, and the latest candidates whose residuals are known, oldest first."""
 
-    optimizer: CMAESState
+    optimizer: Any
     points: Tensor  # (known, dim) float64
     residuals: Tensor  # (known, residuals) float64
     losses: Tensor  # (known,) float64
@@ -59,23 +69,28 @@ class GaussNewtonState(State):
 
 @dataclass(frozen=True)
 class GaussNewton:
-    """CMA-ES in which three candidates of a generation, at most a quarter of it, are Gauss-Newton steps on residuals.
+    """A search in which three candidates of a generation, at most a quarter of it, are Gauss-Newton steps on residuals.
 
-    It learns residuals by `inform`; in a generation without them it forgets all, and without any it is CMA-ES, number
-    for number. A restart of CMA-ES begins without them.
+    They begin at the mean of CMA-ES's distribution or of DE's population, and at the best candidate. The search learns
+    residuals by `inform`; in a generation without them it forgets all, and without any it is the optimiser alone,
+    number for number. A restart of CMA-ES begins without them.
 
     Parameters
     ----------
-    optimizer : CMA-ES; the steps begin where its mean is, and at the best candidate.
+    optimizer : CMA-ES, or one of the DE family without bounds and re-evaluation.
     """
 
     state_type: ClassVar[type[GaussNewtonState]] = GaussNewtonState
 
-    optimizer: CMAES = field(default_factory=CMAES)
+    optimizer: CMAES | Evolution = field(default_factory=CMAES)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.optimizer, CMAES):
-            raise ValueError(f"optimizer: expected a CMAES, got {shown(self.optimizer)}; CMAES(16) is one")
+        if not isinstance(self.optimizer, CMAES | Evolution):
+            raise ValueError(
+                f"optimizer: expected a CMAES or one of the DE family, got {shown(self.optimizer)}; CMAES(16) is one"
+            )
+        if isinstance(self.optimizer, Evolution) and (self.optimizer.bounds or self.optimizer.reevaluate):
+            raise ValueError("optimizer: Gauss-Newton steps know no bounds and no re-evaluation; leave both out")
 
     @property
     def population_size(self) -> int:
@@ -87,15 +102,18 @@ class GaussNewton:
         return _fresh(self.optimizer.init(points))
 
     def around(self, point: Tensor) -> GaussNewtonState:
-        """Start from N(point, sigma^2 I) with nothing scored. point: (dim,)."""
+        """Start from N(point, sigma^2 I) with nothing scored, which only CMA-ES can. point: (dim,)."""
+        if not isinstance(self.optimizer, CMAES):
+            name = type(self.optimizer).__name__
+            raise ValueError(f"optimizer: {name} begins with start points; take GaussNewton({name}) without Subspace")
         return _fresh(self.optimizer.around(point))
 
     def ask(self, state: GaussNewtonState, generator: torch.Generator) -> tuple[Tensor, GaussNewtonState]:
-        """Candidates to score, (population, dim): those of CMA-ES, the last ones of them replaced by steps."""
+        """Candidates to score, (population, dim): those of the search, the last ones of them replaced by steps."""
         candidates, inner = self.optimizer.ask(state.optimizer, generator)
         steps = list(islice(self._steps(state), min(STEPS, len(candidates) // 4)))
-        if steps:
-            candidates = torch.cat([candidates[: -len(steps)], torch.stack(steps).to(candidates)])
+        for row, step in zip((-len(steps), -1, -2), steps, strict=False):
+            candidates[row] = step.to(candidates)
         return candidates, replace(state, asked=True, optimizer=inner)
 
     def inform(self, state: GaussNewtonState, residuals: Any) -> GaussNewtonState:
@@ -109,11 +127,11 @@ class GaussNewton:
         return replace(state, pending=told)
 
     def tell(self, state: GaussNewtonState, candidates: Tensor, losses: Any) -> tuple[GaussNewtonState, Info]:
-        """Keep the candidates for the next steps, and tell CMA-ES."""
+        """Keep the candidates for the next steps, and tell the search."""
         check_tell(state, candidates)
         losses = as_losses(losses, candidates)
         inner, info = self.optimizer.tell(state.optimizer, candidates, losses)
-        goes_on = len(state.pending) and inner.runs == state.optimizer.runs
+        goes_on = len(state.pending) and _runs(inner) == _runs(state.optimizer)
         known = self._known(state, candidates, losses) if goes_on else _nothing(inner)
         state = advance(
             state, candidates, losses, optimizer=inner, population_size=inner.population_size, **known,
@@ -122,8 +140,8 @@ class GaussNewton:
         return state, passed_on(info, state)
 
     def recommend(self, state: GaussNewtonState) -> Tensor:
-        """That of CMA-ES."""
-        return self.optimizer.recommend(state.optimizer)
+        """That of the search."""
+        return recommendation(self.optimizer, state.optimizer)
 
     def _known(self, state: GaussNewtonState, candidates: Tensor, losses: Tensor) -> dict[str, Tensor]:
         """The latest candidates with finite residuals, and the best of all."""
@@ -142,17 +160,17 @@ class GaussNewton:
         """Where the residuals would be 0 if they were linear, seen from the mean and from the best candidate."""
         if len(state.points) < state.population_size // 2:
             return
-        mean = state.optimizer.tensors["mean"].to(state.best_x).to(state.points)
-        last = slice(-AROUND_MEAN.window * state.population_size, None)
+        mean, last = _mean(state.optimizer), slice(-AROUND_MEAN.window * state.population_size, None)
         step = newton_step(state.points[last], state.residuals[last], mean, AROUND_MEAN)
         if step is not None:
             yield mean + step
-            yield mean + step / 2
         best = int(state.losses.argmin())
         there = state.points[best]
-        step = newton_step(state.points, state.residuals, there, AT_BEST, state.residuals[best])
+        from_best = newton_step(state.points, state.residuals, there, AT_BEST, state.residuals[best])
+        if from_best is not None:
+            yield there + from_best
         if step is not None:
-            yield there + step
+            yield mean + step / 2
 
 
 def newton_step(
@@ -198,7 +216,18 @@ def newton_step(
     return step * min(1.0, float(radius) / length)
 
 
-def _fresh(inner: CMAESState) -> GaussNewtonState:
+def _mean(inner: Any) -> Float[Tensor, " dim"]:
+    """Where the search is."""
+    mean = inner.population.mean(0) if hasattr(inner, "population") else inner.tensors["mean"].to(inner.best_x)
+    return mean.double()
+
+
+def _runs(inner: Any) -> int:
+    """Restarts so far of a search that has any."""
+    return getattr(inner, "runs", 0)
+
+
+def _fresh(inner: Any) -> GaussNewtonState:
     """Nothing known yet."""
     pending = _nothing(inner)["residuals"]
     return GaussNewtonState(
@@ -207,7 +236,7 @@ def _fresh(inner: CMAESState) -> GaussNewtonState:
     )  # fmt: skip
 
 
-def _nothing(inner: CMAESState) -> dict[str, Tensor]:
+def _nothing(inner: Any) -> dict[str, Tensor]:
     """No candidates."""
     none = inner.best_x.new_zeros(0, dtype=torch.float64)
     return {"points": none.new_zeros((0, len(inner.best_x))), "residuals": none.new_zeros((0, 0)), "losses": none}

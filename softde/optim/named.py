@@ -68,6 +68,7 @@ BY_NAME: dict[str, Made] = {
     "jde": lambda task: JDE(task.n or 24),
     "jade": lambda task: JADE(task.n or 24),
     "shade": lambda task: screened(SHADE(task.n or 8), task.budget),
+    "shade-gn": lambda task: screened(GaussNewton(SHADE(task.n or 8)), task.budget),
     "lshade": lambda task: LSHADE(task.n or 32, budget=task.budget),
     "jso": lambda task: JSO(task.n or 32, budget=task.budget),
     "cma": cma,

@@ -94,6 +94,7 @@ OPTIMIZERS = {  # that begin with N points and, where they name coordinates, of 
     "subspace-de": Subspace(DE(N), 4, kind="sparse"),
     "gauss-newton": GaussNewton(CMAES(N)),
     "gauss-newton-told": Told(CMAES(N)),
+    "gauss-newton-shade": Told(SHADE(N)),
     "subspace-gauss-newton": Subspace(Told(CMAES(N)), 4),
     "bbt": dataclasses.replace(bbt(N, 4), starts=N),
     "screen": Screen(DE(6), starts=N),

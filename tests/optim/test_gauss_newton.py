@@ -11,6 +11,10 @@ import torch
 from softde.optim import (
     CMAES,
     DE,
+    JDE,
+    LSHADE,
+    PSO,
+    SHADE,
     GaussNewton,
     Informed,
     Scored,
@@ -165,14 +169,40 @@ def test_the_last_candidates_are_the_steps(n, steps):
     assert torch.equal(asked, theirs)  # nothing is known yet
     scored = linear(asked)
     state, _ = optimizer.tell(optimizer.inform(state, scored.residuals), asked, scored.losses)
+    whole, best = steps_by_hand(asked, scored, optimizer.recommend(state))
     mean = optimizer.recommend(state).double()
-    first = newton_step(asked.double(), scored.residuals, mean, AROUND_MEAN)
-    best = int(scored.losses.argmin())
-    last = newton_step(asked.double(), scored.residuals, asked[best].double(), AT_BEST, scored.residuals[best])
-    expected = torch.stack([mean + first, mean + first / 2, asked[best].double() + last])[:steps].float()
+    expected = {1: [whole], 2: [whole, best], 3: [whole, mean + (whole - mean) / 2, best]}[steps]
     again, _ = optimizer.ask(state, generator_for(0, 1))
     inner, _ = optimizer.optimizer.ask(state.optimizer, generator_for(0, 1))
-    assert torch.equal(again[-steps:], expected) and torch.equal(again[:-steps], inner[:-steps])
+    assert torch.allclose(again[-steps:], torch.stack(expected).float(), rtol=1e-6, atol=1e-6)
+    assert torch.equal(again[:-steps], inner[:-steps])
+
+
+def steps_by_hand(asked, scored, mean):
+    """Where the steps of one generation lead."""
+    points, best = asked.double(), int(scored.losses.argmin())
+    mean = mean.double()
+    first = newton_step(points, scored.residuals, mean, AROUND_MEAN)
+    last = newton_step(points, scored.residuals, points[best], AT_BEST, scored.residuals[best])
+    return mean + first, points[best] + last
+
+
+@pytest.mark.parametrize("inner", [SHADE(8), LSHADE(8, budget=400), JDE(8), DE(8, "best1bin"), DE(8, unit=5)])
+def test_steps_among_the_trials_of_de(inner):
+    optimizer, start = GaussNewton(inner), drawn(8, DIM, seed=3).float()
+    asked, state = optimizer.ask(optimizer.init(start), generator_for(0, 0))
+    scored = linear(asked)
+    state, _ = optimizer.tell(optimizer.inform(state, scored.residuals), asked, scored.losses)
+    trials, _ = inner.ask(state.optimizer, generator_for(0, 1))
+    asked_again, waiting = optimizer.ask(state, generator_for(0, 1))
+    expected = torch.stack(steps_by_hand(asked, scored, start.mean(0)))
+    assert torch.equal(asked_again[:-2], trials[:-2])
+    assert torch.allclose(asked_again[-2:], expected.float(), rtol=1e-6, atol=1e-6)
+    scored = linear(asked_again)
+    state, _ = optimizer.tell(waiting, asked_again, scored.losses)
+    for row in (6, 7):  # a step that is better than its parent takes its place
+        won = bool(scored.losses[row] < linear(start[row : row + 1]).losses)
+        assert torch.equal(state.optimizer.population[row], asked_again[row] if won else start[row])
 
 
 def test_it_remembers_the_latest_candidates_and_the_best_of_all():
@@ -238,6 +268,7 @@ def test_a_restart_is_left_alone():
     "optimizer",
     [GaussNewton(CMAES(N)), Subspace(GaussNewton(CMAES(N)), 12), Screen(GaussNewton(CMAES(N)), 20),
      TwoStage(DE(N), GaussNewton(CMAES(N)), 3 * N), GaussNewton(CMAES(N, restarts="ipop", patience=2)),
+     GaussNewton(SHADE(8)), Screen(GaussNewton(LSHADE(12, budget=100)), 20),
      GaussNewton(CMAES(N, covariance="vkd")), GaussNewton(CMAES(N, covariance="diagonal"))],
 )  # fmt: skip
 def test_saving_and_loading_at_every_step_changes_no_bit(optimizer):
@@ -250,14 +281,15 @@ def test_saving_and_loading_at_every_step_changes_no_bit(optimizer):
 
 
 def test_residuals_save_most_of_the_candidates():
-    for seed in (0, 1, 2):
-        found = minimize(curved, "cma-gn", [0.0] * 1_000, 320, seed)
-        without = minimize(lambda x: curved(x).losses, "cma-gn", [0.0] * 1_000, 320, seed)
+    for name, seed in (("cma-gn", 0), ("cma-gn", 1), ("cma-gn", 2), ("shade-gn", 0), ("shade-gn", 1)):
+        found = minimize(curved, name, [0.0] * 1_000, 320, seed)
+        without = minimize(lambda x: curved(x).losses, name, [0.0] * 1_000, 320, seed)
         assert found.best_loss < 1e-3 < 0.01 * without.best_loss
 
 
 def test_a_named_one():
     assert named("cma-gn", 1_000, 2_000) == Subspace(GaussNewton(CMAES(16)), 200, starts=64)
+    assert named("shade-gn", 1_000, 2_000) == Screen(GaussNewton(SHADE(8)), 64)
     assert named("cma-gn", 30, 200, population=8) == Screen(GaussNewton(CMAES(8)), 20)
     assert isinstance(named("cma-gn", 1_000, 2_000), Informed) and not isinstance(CMAES(16), Informed)
 
@@ -266,8 +298,17 @@ def test_a_named_one():
 
 
 def test_refuses():
-    with pytest.raises(ValueError, match="optimizer: expected a CMAES, got DE; CMAES\\(16\\) is one"):
-        GaussNewton(DE(16))  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match="optimizer: expected a CMAES or one of the DE family, got PSO; CMAES\\(16\\) is one"
+    ):
+        GaussNewton(PSO(16))  # type: ignore[arg-type]
+    for inner in (DE(8, bounds=(-1.0, 1.0)), SHADE(8, reevaluate=1)):
+        with pytest.raises(ValueError, match="Gauss-Newton steps know no bounds and no re-evaluation; leave both out"):
+            GaussNewton(inner)
+    with pytest.raises(
+        ValueError, match="SHADE begins with start points; take GaussNewton\\(SHADE\\) without Subspace"
+    ):
+        walk(Subspace(GaussNewton(SHADE(8)), 5))
     optimizer = GaussNewton(CMAES(N))
     state = optimizer.around(torch.zeros(DIM))
     with pytest.raises(ValueError, match="inform came before ask"):
