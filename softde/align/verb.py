@@ -95,8 +95,8 @@ def align(
         an option label that is no single token for this model are left out, and named.
     space : where to search; default 8 virtual tokens late in the user's turn, from random vocabulary rows.
     optimizer : an optimiser of ``softde.optim``, or the name of one: "auto" (default: what won the benchmark for this
-        dimension, budget and read-out), "de", "shade", "lshade", "jso", "cma", "cma-gn", "bbt", "es", "spsa", "pso",
-        "random" and the others of ``softde.optim.NAMES``. budget : candidates scored, in whole generations.
+        dimension, budget and read-out), "de", "shade", "lshade", "jso", "cma", "cma-gn", "shade-gn", "bbt", "es",
+        "spsa", "pso", "random" and others, ``softde.optim.NAMES``. budget : candidates scored, in whole generations.
     norm : of published scores, "L1" (default, Masoud et al. 2025) or "L2". weights : one number per factor.
     orders : "both", "forward" or "reversed" listing of the options.
     checkpoint : a folder for run.yaml, log.jsonl, checkpoint.safetensors, prompt.safetensors and result.json. The same

@@ -55,7 +55,7 @@ def align(
     ] = None,
     init_text: Annotated[str | None, typer.Option(help="Start around the embeddings of this text.")] = None,
     optimizer: Annotated[
-        str, typer.Option(help="auto, or de, shade, lshade, jso, cma, cma-gn, bbt, es, spsa, pso, random, ... by name.")
+        str, typer.Option(help="auto, or de, shade, jso, cma, cma-gn, shade-gn, bbt, es, spsa, pso, ... by name.")
     ] = "auto",
     strategy: Annotated[
         str | None, typer.Option(help="With --optimizer de: SciPy's name of a strategy. [default: currenttopbest1bin]")

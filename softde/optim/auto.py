@@ -27,13 +27,12 @@ class Row(NamedTuple):
 # rule: made by benchmarks/bench_optim_quality.py --auto-table --write
 TABLE = (
     Row("smooth", 20_000, "cma-gn"),
-    Row("coarse", 20_000, "shade"),
-    Row("noisy", 1_000, "es"),
+    Row("coarse", 20_000, "shade-gn"),
+    Row("noisy", 4_000, "es"),
     Row("noisy", 20_000, "es-wide"),
 )
 # end of the rule
-NEED_CMA, WITHOUT_CMA = ("cma", "cma-gn", "cma-diagonal", "bbt"), "lshade"
-LEAST = 320  # candidates that a population shrinking from 32 makes sense with
+NEED_CMA, WITHOUT_CMA = ("cma", "cma-gn", "cma-diagonal", "bbt"), "shade-gn"
 
 
 class Choice(NamedTuple):
@@ -58,6 +57,6 @@ def choose(dim: int, budget: int, readout: ReadoutKind = "smooth", population: i
     name, note = row.name, ""
     if name in NEED_CMA and (dim < 2 or find_spec("cma") is None):
         note = f"; {name} won, but needs {'two numbers' if dim < 2 else 'pip install cma'}"
-        name = WITHOUT_CMA if budget >= LEAST else "shade"
+        name = WITHOUT_CMA
     why = f"auto chose {name} for {dim:,} numbers, {budget:,} candidates and a {readout} read-out{note}"
     return Choice(named(name, dim, budget, population), name, why)

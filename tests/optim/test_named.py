@@ -167,7 +167,7 @@ def test_without_the_package_another_is_taken_and_it_says_so(monkeypatch, name):
     assert choose(1_000, 500, "noisy").name == name
     monkeypatch.setattr(auto, "find_spec", lambda package: None if package == "cma" else object())
     choice = choose(1_000, 500, "noisy")
-    assert choice.name == "lshade" and choice.optimizer == LSHADE(32, budget=500)
+    assert choice.name == "shade-gn" and choice.optimizer == named("shade-gn", 1_000, 500)
     assert choice.why.endswith(f"a noisy read-out; {name} won, but needs pip install cma")
     monkeypatch.setattr(auto, "TABLE", (Row("noisy", 5_000, "shade"),))
     assert choose(1_000, 500, "noisy").name == "shade"
@@ -176,7 +176,7 @@ def test_without_the_package_another_is_taken_and_it_says_so(monkeypatch, name):
 def test_one_number_is_too_few_for_a_covariance(monkeypatch):
     monkeypatch.setattr(auto, "TABLE", (Row("smooth", 5_000, "cma"),))
     choice = choose(1, 500)
-    assert choice.name == "lshade" and choice.why.endswith("; cma won, but needs two numbers")
+    assert choice.name == "shade-gn" and choice.why.endswith("; cma won, but needs two numbers")
     assert minimize(sphere, "auto", [5.0], 500).best_loss < 1e-3
 
 

@@ -68,4 +68,4 @@ def test_numbers_are_numbers():
 def test_without_cma_small_budgets_still_have_an_optimiser(monkeypatch):
     monkeypatch.setattr(rule, "find_spec", lambda name: None)
     assert minimize(sphere, choose(10, 20).optimizer, [1.0] * 10, 20).evaluations <= 20
-    assert choose(10, 20).name == "shade" and choose(10, 2_000).name == "lshade"
+    assert choose(10, 20).name == choose(10, 2_000).name == "shade-gn"
