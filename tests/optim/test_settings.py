@@ -17,7 +17,7 @@ from softde.optim import CMAES, DE, PSO, SHADE, Optimizer, bbt
 OPTIMIZERS = [
     DE(), optim.JADE(), SHADE(), optim.LSHADE(budget=640), optim.JSO(budget=640), optim.JDE(), CMAES(), PSO(),
     optim.OpenAIES(), optim.SPSA(), optim.OnePlusOneES(), optim.RandomSearch(), optim.Screen(DE()),
-    optim.TwoStage(DE(), CMAES()), optim.Subspace(CMAES()), optim.Foreign(lambda *_: None, 16),
+    optim.TwoStage(DE(), CMAES()), optim.Subspace(CMAES()), optim.GaussNewton(), optim.Foreign(lambda *_: None, 16),
 ]  # fmt: skip
 WRONG = ["x", "32", None, math.nan, [1, 2, 3], True, object()]
 
