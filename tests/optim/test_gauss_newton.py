@@ -264,6 +264,19 @@ def test_a_restart_is_left_alone():
     assert found.state.optimizer.runs > 0 and found.best_loss < 0.1
 
 
+def test_a_restart_begins_with_nothing_known():
+    optimizer = GaussNewton(CMAES(N, restarts="ipop", patience=2))
+    state = optimizer.init(drawn(N, DIM, seed=3).float())
+    for generation in range(60):
+        asked, state = optimizer.ask(state, generator_for(5, generation))
+        state, _ = optimizer.tell(optimizer.inform(state, linear(asked).residuals), asked, torch.ones(len(asked)))
+        if state.optimizer.runs:
+            break
+    assert state.optimizer.runs == 1 and not len(state.points) and len(state.residuals) == len(state.losses) == 0
+    theirs, _ = optimizer.optimizer.ask(state.optimizer, generator_for(5, 99))
+    assert torch.equal(optimizer.ask(state, generator_for(5, 99))[0], theirs)
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [GaussNewton(CMAES(N)), Subspace(GaussNewton(CMAES(N)), 12), Screen(GaussNewton(CMAES(N)), 20),
