@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from softde.optim import Optimizer, Scored, generator_for, step
-from softde.optim.base import recommendation
+from softde.optim.base import as_scored, recommendation
 
 ReadoutKind = Literal["smooth", "coarse", "noisy"]
 
@@ -77,8 +77,7 @@ class Meter:
         self.read_off(self.evaluations + len(points))
         if self.evaluations + len(points) > self.case.budget:
             raise SpentError
-        found = self.problem(points, self.noise)
-        scored = found if isinstance(found, Scored) else Scored(found, None)
+        scored = as_scored(self.problem(points, self.noise))
         losses = scored.losses.double()
         self.evaluations += len(points)
         row = int(losses.argmin())

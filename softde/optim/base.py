@@ -164,8 +164,7 @@ def generations(
 def step(optimizer: Optimizer[S], state: S, loss_fn: Callable[[Tensor], Any], generator: torch.Generator) -> Step:
     """One generation: ask, score, tell."""
     candidates, state = optimizer.ask(state, generator)
-    found = loss_fn(candidates)
-    scored = found if isinstance(found, Scored) else Scored(found)
+    scored = as_scored(loss_fn(candidates))
     losses = as_losses(scored.losses, candidates)
     state, info = optimizer.tell(informed(optimizer, state, scored.residuals), candidates, losses)
     return Step(state, candidates, losses, info)
@@ -341,6 +340,11 @@ def as_tensor(values: Any, what: str) -> Tensor:
     """A copy as a tensor; whole numbers in a list say nothing of a dtype and become float32."""
     copy = values.detach().clone() if isinstance(values, Tensor) else _tensor(values, what, None)
     return copy.float() if isinstance(values, (list, tuple)) and not copy.is_floating_point() else copy
+
+
+def as_scored(found: Any) -> Scored:
+    """What a function returned: losses alone, or with what they are made of."""
+    return found if isinstance(found, Scored) else Scored(found)
 
 
 def as_losses(losses: Any, candidates: Tensor) -> Tensor:

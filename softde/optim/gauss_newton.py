@@ -112,7 +112,7 @@ class GaussNewton:
         """Candidates to score, (population, dim): those of the search, the last ones of them replaced by steps."""
         candidates, inner = self.optimizer.ask(state.optimizer, generator)
         steps = list(islice(self._steps(state), min(STEPS, len(candidates) // 4)))
-        for row, step in zip((-len(steps), -1, -2), steps, strict=False):
+        for row, step in zip((-len(steps), -1, -2), steps, strict=False):  # half a step next to the whole one
             candidates[row] = step.to(candidates)
         return candidates, replace(state, asked=True, optimizer=inner)
 

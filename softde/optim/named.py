@@ -46,18 +46,8 @@ def screened(optimizer: Optimizer[Any], budget: int) -> Optimizer[Any]:
     return Screen(optimizer, starts) if starts > optimizer.population_size else optimizer
 
 
-def cma(task: Task) -> Optimizer[Any]:
-    """CMA-ES around the best start point, in a random subspace where there are more numbers than it has dimensions."""
-    return local(CMAES(task.n or 16), task)
-
-
-def cma_gn(task: Task) -> Optimizer[Any]:
-    """The same with Gauss-Newton steps."""
-    return local(GaussNewton(CMAES(task.n or 16)), task)
-
-
 def local(search: Optimizer[Any], task: Task) -> Optimizer[Any]:
-    """A search around the best start point."""
+    """Around the best start point, in a random subspace where there are more numbers than it has dimensions."""
     if task.dim <= INTRINSIC_DIM:
         return screened(search, task.budget)
     return Subspace(search, INTRINSIC_DIM, starts=starts_for(task.budget, search.population_size))
@@ -71,8 +61,8 @@ BY_NAME: dict[str, Made] = {
     "shade-gn": lambda task: screened(GaussNewton(SHADE(task.n or 8)), task.budget),
     "lshade": lambda task: LSHADE(task.n or 32, budget=task.budget),
     "jso": lambda task: JSO(task.n or 32, budget=task.budget),
-    "cma": cma,
-    "cma-gn": cma_gn,
+    "cma": lambda task: local(CMAES(task.n or 16), task),
+    "cma-gn": lambda task: local(GaussNewton(CMAES(task.n or 16)), task),
     "cma-diagonal": lambda task: screened(CMAES(task.n or 16, covariance="diagonal"), task.budget),
     "bbt": lambda task: bbt(task.n or 20, intrinsic_dim=min(500, task.dim)),
     "es": lambda task: OpenAIES(task.n or 16),
