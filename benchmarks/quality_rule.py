@@ -96,7 +96,7 @@ def asked(records: Sequence[Record], readout: ReadoutKind, budget: int) -> Value
             mark = min(near, key=lambda mark: abs(math.log(mark / budget)))
             loss = r["true"] if mark == r["budget"] else r["losses"][str(mark)]
             found.setdefault((r["problem"], r["dim"], r["seed"]), {})[r["config"]] = loss
-    return common(found)
+    return common({key: row for key, row in found.items() if len(row) > 1})  # of one name alone nothing is compared
 
 
 def common(found: Values) -> Values:

@@ -355,6 +355,8 @@ def test_the_embedded_model_has_the_word_where_it_was_searched_with_two_names(be
         (500, "shade", True), (2_000, "cma", True), (8_000, "shade", False)
     ]  # fmt: skip
     assert [pick.model for pick in rule.picks([*WON, *mine[1:]], "smooth")] == [False] * 3
+    alone = [{**mine[0], "config": "bbt", "seed": seed} for seed in (1, 2, 3)]  # searches of one name say nothing
+    assert [tuple(pick[:4]) for pick in rule.picks([*WON, *mine, *alone], "smooth")] == [tuple(p[:4]) for p in picks]
     noisy = [{**r, "problem": "tiny late sampled China"} for r in mine]  # only what was asked plainly, at the end
     assert [pick.model for pick in rule.picks([*WON, *noisy], "noisy")] == [False, True, False]
 
