@@ -111,12 +111,12 @@ def fitness(n: int) -> Iterator[np.ndarray]:
 
 def ours(make: Callable[[int], Optimizer[Any]]) -> Drive:
     def drive(points: Tensor, losses: Iterator[np.ndarray]) -> Generation:
-        optimizer = make(len(points))
+        optimizer, device = make(len(points)), points.device
         state = optimizer.init(points)
 
         def generation() -> object:
             nonlocal state
-            candidates, asked = optimizer.ask(state, generator_for(0, state.generation, points.device))
+            candidates, asked = optimizer.ask(state, generator_for(0, state.generation, device))
             state, info = optimizer.tell(asked, candidates, torch.from_numpy(next(losses))[: len(candidates)])
             return info
 

@@ -127,3 +127,16 @@ def test_on_a_gpu_shares_of_a_generation_count(bench: Any) -> None:
 def test_weights_of_llama_3_8b_add_up_to_its_published_number(bench: Any) -> None:
     norms = (2 * 32 + 1) * 4096
     assert bench.LAYERS + 2 * bench.HEAD + norms == 8_030_261_248  # the embeddings are as large as the head
+
+
+@pytest.mark.usefixtures("bench")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_memory_is_counted_in_copies_of_the_population(capsys: pytest.CaptureFixture[str]) -> None:
+    import bench_optim_memory
+
+    assert bench_optim_memory.main(["--shape", "16,409600", "--only", "^DE rand1bin$"]) == 0
+    page = capsys.readouterr().out
+    assert "(16, 409,600), a copy is 26.2 MB" in page
+    (row,) = [line for line in page.splitlines() if line.startswith("| **softde DE rand1bin**")]
+    between, most = map(number, row.strip("|").split("|")[1:])
+    assert 1 < between <= most < 5

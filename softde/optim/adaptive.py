@@ -21,16 +21,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from softde.checks import number, put, whole
+from softde.optim import memory
 from softde.optim.de import (
     DEState,
-    Draws,
     Evolution,
     Outcome,
     Parameters,
-    donors_with_archive,
     elite_size,
     share,
 )
+from softde.optim.draws import Draws, donors_with_archive
 
 
 @dataclass(frozen=True, eq=False)
@@ -434,7 +434,7 @@ def archived(state: AdaptiveState, success: Bool[Tensor, " members"], capacity: 
     keys = torch.cat([state.keys[:old], state.keys[old + rows]])
     stay = keys.argsort()[:capacity].sort().values
     kept, added = stay[stay < old], rows[stay[stay >= old] - old]
-    A = state.population.new_empty((len(stay), state.population.shape[1]))
+    A = memory.empty((len(stay), state.population.shape[1]), state.population.dtype, state.population.device)
     torch.index_select(state.A, 0, kept, out=A[: len(kept)])
     torch.index_select(state.population, 0, added, out=A[len(kept) :])
     return A

@@ -2,12 +2,12 @@
 
 One generation, for every candidate x_i::
 
-    v = base + F (sum of differences of members)        mutation: one row of STRATEGIES
+    v = base + F (sum of differences of members)        mutation: a row of STRATEGIES
     u = v where the crossover says so, else x_i         binomial or exponential, at least one unit of v
     x_i <- u if f(u) <= f(x_i)                          selection
 
-``Evolution`` is this loop; ``DE`` gives it fixed F and CR, ``softde.optim.adaptive`` those that learn. A new strategy
-is one row of STRATEGIES.
+``Evolution`` is this loop; ``DE`` gives it fixed F and CR, ``softde.optim.adaptive`` those that learn. What is random
+about it is in ``softde.optim.draws``, how trials are made in ``softde.optim.mutation``: a strategy is one row there.
 
 Names of strategies are SciPy's, symbols are Storn and Price's. References: [SP] Storn, Price (1997), J. Global
 Optimization 11, 341; [JADE] Zhang, Sanderson (2009), IEEE Trans. Evolutionary Computation 13(5), 945.
@@ -16,17 +16,16 @@ Optimization 11, 341; [JADE] Zhang, Sanderson (2009), IEEE Trans. Evolutionary C
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Int16
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from softde.checks import number, plain_number, put, whole
-from softde.optim import base
+from softde.optim import memory
 from softde.optim.base import (
     Info,
     State,
@@ -37,32 +36,10 @@ from softde.optim.base import (
     comparable,
     describe,
 )
+from softde.optim.draws import Draws, crossing, distinct_donors, random_words
+from softde.optim.mutation import NAMES, STRATEGIES, Crossing, column_blocks, crossover, members, mutate, repair
 
 Bound = float | Sequence[float]
-
-
-class Strategy(NamedTuple):
-    """v = base + F (plus[0] - minus[0] + ...); x is the target, pbest one of the best, r0, r1, ... are donors."""
-
-    base: str
-    plus: tuple[str, ...]
-    minus: tuple[str, ...]
-
-    @property
-    def donors(self) -> int:
-        return len({name for name in (self.base, *self.plus, *self.minus) if name.startswith("r")})
-
-
-STRATEGIES = {
-    "best1": Strategy("best", ("r0",), ("r1",)),
-    "best2": Strategy("best", ("r0", "r1"), ("r2", "r3")),
-    "rand1": Strategy("r0", ("r1",), ("r2",)),  # [SP] eq. 3
-    "rand2": Strategy("r0", ("r1", "r2"), ("r3", "r4")),
-    "randtobest1": Strategy("r0", ("best", "r1"), ("r0", "r2")),
-    "currenttobest1": Strategy("x", ("best", "r0"), ("x", "r1")),
-    "currenttopbest1": Strategy("x", ("pbest", "r0"), ("x", "r1")),  # [JADE] eq. 6
-}
-NAMES = tuple(f"{base}{crossover}" for base in STRATEGIES for crossover in ("bin", "exp"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,39 +67,6 @@ class Parameters(NamedTuple):
     F: Float[Tensor, " members"]
     CR: Float[Tensor, " members"]
     w: Float[Tensor, " members"] | None = None  # the first difference is weighted by w F
-
-
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """Everything random about one generation. A unit is one coordinate, or several that cross over together."""
-
-    donors: Int[Tensor, "members donors"]  # distinct, none of them the target; beyond the members: the archive's
-    elite: Int[Tensor, " members"]  # rank of each candidate's pbest, 0 the best
-    F: Float[Tensor, " members"]
-    CR: Float[Tensor, " members"]
-    start: Int[Tensor, " members"]  # the unit that always comes from v; an exponential run starts there
-    w: Float[Tensor, " members"] | None = None
-    end: Int[Tensor, " members"] | None = None  # exponential: units from start up to end cross, and those below wrap
-    wrap: Int[Tensor, " members"] | None = None
-    words: Int16[Tensor, "members units"] | None = None  # binomial: units whose word is below the threshold cross
-    threshold: Int16[Tensor, " members"] | None = None
-    jitter: Int16[Tensor, "members dim"] | None = None  # uniform, one half of 2**16 on either side of zero
-    within: Float[Tensor, "members dim"] | None = None  # uniform in [0, 1), for what has left its bounds
-    fresh: Float[Tensor, "new dim"] | None = None  # normal, for members that are given up
-    keys: Float[Tensor, " rows"] | None = None  # uniform: who stays in an archive that overflows
-
-    def to(self, device: torch.device) -> Draws:
-        """The same draws beside their population."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Draws(**{name: value.to(device) for name, value in values.items() if value is not None})
-
-
-class Crossing(NamedTuple):
-    """Which units cross, of units of several coordinates."""
-
-    mask: Float[Tensor, "members units"]  # 1 for each unit that the trial takes from the mutant, else 0
-    F: Float[Tensor, "units members 1"]  # 0 where a unit does not cross
-    base: Int[Tensor, "units members"]  # the strategy's base where a unit crosses, else the target
 
 
 class Outcome(NamedTuple):
@@ -325,7 +269,7 @@ class Evolution:
             donors=self.donors(state, generator),
             elite=torch.randint(self.elite(state), (n,), generator=generator, device=device),
             start=start,
-            **_crossing(self.scheme, parameters.CR, u, start, dim // self.unit, generator),
+            **crossing(self.scheme, parameters.CR, u, start, dim // self.unit, generator),
             jitter=random_words(n, dim, generator) if self.jittered else None,
             within=torch.rand((n, dim), generator=generator, dtype=dtype, device=device) if resample else None,
             fresh=torch.randn((given, dim), generator=generator, dtype=dtype, device=device) if given else None,
@@ -343,14 +287,14 @@ class Evolution:
         """Trials: a function of the state and the draws only."""
         population, archive, index = state.population, self.archive(state), members(draws, _ranked(state))
         low, high = _bounds(self.bounds, population)
-        trials, spare = torch.empty_like(population), torch.empty(0)
-        crossing = None if self.unit == 1 else self._crossing(index, draws, population)
+        trials, spare = memory.empty_like(population), torch.empty(0)
+        crossed = None if self.unit == 1 else self._crossing(index, draws, population)
         for columns in column_blocks(population, self.unit):
             parents, out = population[:, columns], trials[:, columns]
             pool = parents if archive is None or not len(archive) else torch.cat([parents, archive[:, columns]])
             if spare.shape[-1] != parents.shape[1]:
                 spare = parents.new_empty((3, *parents.shape))
-            self._cross(pool, parents, index, draws, crossing, columns, spare, out)
+            self._cross(pool, parents, index, draws, crossed, columns, spare, out)
             if self.bounds is not None:
                 within = None if draws.within is None else draws.within[:, columns]
                 left, right = (side[columns] if side.ndim else side for side in (low, high))
@@ -373,27 +317,27 @@ class Evolution:
         parents: Float[Tensor, "members columns"],
         index: Mapping[str, Int[Tensor, " members"]],
         draws: Draws,
-        crossing: Crossing | None,
+        crossed: Crossing | None,
         columns: slice,
         spare: Float[Tensor, "3 members columns"],
         out: Float[Tensor, "members columns"],
     ) -> None:
         """Some columns of the trials, into ``out``: mutants where units cross, their parents elsewhere."""
         strategy, units = STRATEGIES[self.scheme[:-3]], slice(columns.start // self.unit, -(-columns.stop // self.unit))
-        alone = crossing is not None and units.stop - units.start == 1
-        F = crossing.F[units.start] if crossing is not None and alone else draws.F.to(out.dtype)[:, None]
+        alone = crossed is not None and units.stop - units.start == 1
+        F = crossed.F[units.start] if crossed is not None and alone else draws.F.to(out.dtype)[:, None]
         if draws.jitter is not None:  # F (1 + jitter (u - 1/2))
             F = F * (1 + self.jittered / 2**16 * (draws.jitter[:, columns] + 0.5).to(out.dtype))
-        if crossing is not None and alone:  # x + 0 (...) where it does not cross: no pass over the numbers for a mask
-            index = {**index, "mixed": crossing.base[units.start]}
+        if crossed is not None and alone:  # x + 0 (...) where it does not cross: no pass over the numbers for a mask
+            index = {**index, "mixed": crossed.base[units.start]}
             mutate(pool, strategy._replace(base="mixed"), index, F, draws.w, spare, out)
             return
         mutants = mutate(pool, strategy, index, F, draws.w, spare, spare[0])
-        if crossing is None:
+        if crossed is None:
             mask = crossover(draws, units, spare[1, :, : units.stop - units.start])
         else:
             parents, mutants, out = (matrix.unflatten(1, (-1, self.unit)) for matrix in (parents, mutants, out))
-            mask = crossing.mask[:, units, None]
+            mask = crossed.mask[:, units, None]
         torch.lerp(parents, mutants, mask, out=out)
 
     def outcome(self, state: DEState, old: Float[Tensor, " members"], told: Float[Tensor, " members"]) -> Outcome:
@@ -410,7 +354,7 @@ class DE(Evolution):
     Parameters
     ----------
     population_size : members, and candidates of the first generation.
-    strategy : a name in ``softde.optim.de.NAMES``: best1, best2, rand1, rand2, randtobest1, currenttobest1 or
+    strategy : a name in ``softde.optim.mutation.NAMES``: best1, best2, rand1, rand2, randtobest1, currenttobest1 or
         currenttopbest1, followed by bin or exp.
     F : differential weight in (0, 2], or (low, high): drawn uniformly between them.
     CR : crossover probability in [0, 1]: the rate of a binomial crossover, or that at which an exponential one goes on.
@@ -465,159 +409,9 @@ class DE(Evolution):
         return Parameters(low_high[0] + (low_high[1] - low_high[0]) * scale, torch.full_like(u, self.CR))
 
 
-# ---- draws ---------------------------------------------------------------------------------------------------------
-
-
-def distinct_donors(n: int, k: int, generator: torch.Generator) -> Int[Tensor, "members donors"]:
-    """For each of n targets, k members in random order, distinct and not the target: the k smallest of uniform keys."""
-    keys = torch.rand((n, n), generator=generator, dtype=torch.float64, device=generator.device)
-    return keys.fill_diagonal_(math.inf).topk(k, dim=1, largest=False).indices
-
-
-def donors_with_archive(n: int, archived: int, generator: torch.Generator) -> Int[Tensor, "members 2"]:
-    """For each of n targets, a member r1, and r2 from the members and the archive: distinct and not the target."""
-    target = torch.arange(n, device=generator.device)
-    r1 = torch.randint(n - 1, (n,), generator=generator, device=generator.device)
-    r1 = r1 + (r1 >= target)  # counting past the target keeps the others equally likely
-    r2 = torch.randint(n + archived - 2, (n,), generator=generator, device=generator.device)
-    r2 = r2 + (r2 >= torch.minimum(target, r1))
-    return torch.stack([r1, r2 + (r2 >= torch.maximum(target, r1))], dim=1)
-
-
-def random_words(n: int, dim: int, generator: torch.Generator) -> Int16[Tensor, "members dim"]:
-    """Uniform 16-bit integers, four from each 64-bit draw.
-
-    On a CPU they are NumPy's SFC64, seeded by the generator: it takes a third of the time of torch's Mersenne twister,
-    which would be the longest part of a generation.
-    """
-    count = -(-n * dim // 4)
-    if generator.device.type == "cpu":
-        seed = int(torch.randint(2**63 - 1, (1,), generator=generator))
-        wide = torch.from_numpy(np.random.SFC64(seed).random_raw(count).view(np.int64))
-    else:
-        wide = torch.empty(count, dtype=torch.int64, device=generator.device)
-        wide.random_(-(2**63), None, generator=generator)
-    return wide.view(torch.int16)[: n * dim].view(n, dim)
-
-
-def binomial(
-    CR: Float[Tensor, " members"],
-    u: Float[Tensor, " members"],
-    start: Int[Tensor, " members"],
-    words: Int16[Tensor, "members units"],
-) -> Int16[Tensor, " members"]:
-    """The thresholds below which a unit's word makes it cross: each with probability CR, always ``start``.
-
-    CR is rounded to 16 bits, up or down at random (by ``u``), so that the mean rate is CR exactly ([JADE] eq. 4).
-    ``words`` change at ``start``, and in rows in which all units cross or none, which no threshold of 16 bits says.
-    """
-    level = (CR * 2**16 + u).floor() - 2**15
-    words.index_fill_(0, (level <= -(2**15)).nonzero().flatten(), 2**15 - 1)
-    words.index_fill_(0, (level >= 2**15).nonzero().flatten(), -(2**15))
-    words.scatter_(1, start[:, None], -(2**15))
-    return level.clamp(1 - 2**15, 2**15 - 1).to(torch.int16)
-
-
-def exponential(CR: Float[Tensor, " members"], u: Float[Tensor, " members"], units: int) -> Int[Tensor, " members"]:
-    """Lengths of runs, each longer with probability CR: P(length >= k) = CR^(k - 1) for k <= units."""
-    return 1 + ((1 - u).log() / CR.log().clamp(max=-1e-300)).floor().clamp(max=units - 1).long()
-
-
-def _crossing(
-    scheme: str,
-    CR: Float[Tensor, " members"],
-    u: Float[Tensor, " members"],
-    start: Int[Tensor, " members"],
-    units: int,
-    generator: torch.Generator,
-) -> dict[str, Tensor]:
-    if scheme.endswith("exp"):
-        end = start + exponential(CR, u, units)
-        return {"end": end, "wrap": end - units}
-    words = random_words(len(CR), units, generator)
-    return {"threshold": binomial(CR, u, start, words), "words": words}
-
-
 def elite_size(p: float, n: int) -> int:
     """How many members are "among the best 100 p percent"; two at least, or pbest would be best."""
     return max(2, round(p * n))
-
-
-# ---- mutation, crossover, repair -----------------------------------------------------------------------------------
-
-
-def members(draws: Draws, order: Int[Tensor, " members"]) -> dict[str, Tensor]:
-    """Who is who for each candidate: a strategy's names -> rows; ``order`` lists the best first."""
-    n, device = len(draws.elite), order.device
-    donors = {f"r{k}": donor for k, donor in enumerate(draws.donors.T)}
-    return {"x": torch.arange(n, device=device), "best": order[:1].expand(n), "pbest": order[draws.elite], **donors}
-
-
-def column_blocks(population: Float[Tensor, "members dim"], unit: int) -> Iterator[slice]:
-    """Columns so few that what is computed of them stays in a CPU's cache: whole units, or a part of one."""
-    n, dim = population.shape
-    numbers = base.BLOCK_NUMBERS if population.device.type == "cpu" else 32 * base.BLOCK_NUMBERS
-    if 8 * n * unit < numbers:
-        size = numbers // (n * unit) * unit
-        return (slice(first, min(first + size, dim)) for first in range(0, dim, size))
-    size = -(-unit // -(-n * unit // numbers))
-    return (
-        slice(first, min(first + size, end))
-        for end in range(unit, dim + 1, unit)
-        for first in range(end - unit, end, size)
-    )
-
-
-def mutate(
-    pool: Float[Tensor, "rows columns"],
-    strategy: Strategy,
-    index: Mapping[str, Int[Tensor, " members"]],
-    F: Float[Tensor, "members ..."],
-    w: Float[Tensor, " members"] | None,
-    spare: Float[Tensor, "3 members columns"],
-    out: Float[Tensor, "members columns"],
-) -> Float[Tensor, "members columns"]:
-    """v = base + F (plus - minus), into ``out``: differences are taken first, so that they keep their precision."""
-    start, difference, further = spare
-    for k, (plus, minus) in enumerate(zip(strategy.plus, strategy.minus, strict=True)):
-        first, second = (start, further) if k else (difference, start)
-        torch.index_select(pool, 0, index[plus], out=first)
-        first.sub_(torch.index_select(pool, 0, index[minus], out=second))
-        if k:
-            difference.add_(first)
-        elif w is not None:
-            difference.mul_(w.to(out.dtype)[:, None])
-    torch.index_select(pool, 0, index[strategy.base], out=start)
-    return torch.addcmul(start, difference, F, out=out)
-
-
-def crossover(draws: Draws, units: slice, out: Float[Tensor, "members units"]) -> Float[Tensor, "members units"]:
-    """Into ``out``, 1 for each unit that the trial takes from the mutant, 0 for those it keeps of its parent."""
-    if draws.words is not None and draws.threshold is not None:
-        return torch.lt(draws.words[:, units], draws.threshold[:, None], out=out)
-    assert draws.end is not None and draws.wrap is not None  # binomial or exponential
-    position = torch.arange(units.start, units.stop, device=out.device)
-    run = (position >= draws.start[:, None]) & (position < draws.end[:, None])
-    return out.copy_(run.logical_or_(position < draws.wrap[:, None]))
-
-
-def repair(
-    trials: Float[Tensor, "members columns"],
-    parents: Float[Tensor, "members columns"],
-    low: Float[Tensor, "..."],
-    high: Float[Tensor, "..."],
-    handling: str,
-    within: Float[Tensor, "members columns"] | None = None,
-) -> None:
-    """Bring trials back within the bounds, in place; ``within`` is uniform in [0, 1)."""
-    if handling == "clip":
-        trials.clamp_(low, high)
-    elif handling == "bounce":
-        trials.copy_(torch.where(trials < low, (low + parents) / 2, trials))  # not lerp: a bound may be infinite
-        trials.copy_(torch.where(trials > high, (high + parents) / 2, trials))
-    elif handling == "resample" and within is not None:
-        outside = (trials < low).logical_or_(trials > high).to(trials.dtype)
-        trials.lerp_(torch.lerp(low.expand_as(trials), high.expand_as(trials), within), outside)
 
 
 # ---- selection -----------------------------------------------------------------------------------------------------
@@ -628,7 +422,8 @@ def chosen(
 ) -> Float[Tensor, "members dim"]:
     """The candidates where they are accepted, else their parents: row by row, so that each number moves once."""
     pairs = zip(accepted.tolist(), candidates, population, strict=False)  # re-evaluated members come behind the trials
-    return torch.stack([candidate if yes else parent for yes, candidate, parent in pairs])
+    rows = [candidate if yes else parent for yes, candidate, parent in pairs]
+    return torch.stack(rows, out=memory.empty_like(population))
 
 
 def running_means(

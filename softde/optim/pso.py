@@ -21,7 +21,8 @@ from torch import Tensor
 
 from softde.checks import number, put, whole
 from softde.optim.base import Info, State, advance, as_losses, as_points, check_tell, comparable, describe, row_blocks
-from softde.optim.de import as_bounds, random_words
+from softde.optim.de import as_bounds
+from softde.optim.draws import random_words
 
 Bounds = tuple[float, float]
 

@@ -84,7 +84,7 @@ class RandomSearch:
         draws = draws.to(state.points.device)
         if self.block is not None:
             return recombined(state.points, draws, self.block)
-        return draws * state.points.std(dim=0) + state.points.mean(dim=0)
+        return (draws * state.points.std(dim=0)).add_(state.points.mean(dim=0))
 
 
 def recombined(

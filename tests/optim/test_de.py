@@ -14,20 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softde.optim import DE, base, generator_for
-from softde.optim.de import (
-    NAMES,
-    STRATEGIES,
-    Draws,
-    binomial,
-    column_blocks,
-    crossover,
-    distinct_donors,
-    donors_with_archive,
-    elite_size,
-    exponential,
-    random_words,
-    repair,
-)
+from softde.optim.de import elite_size
+from softde.optim.draws import Draws, binomial, distinct_donors, donors_with_archive, exponential, random_words
+from softde.optim.mutation import NAMES, STRATEGIES, column_blocks, crossover, repair
 from tests.reference import slow_de
 
 DIM = 11
