@@ -64,14 +64,12 @@ def random_words(n: int, dim: int, generator: torch.Generator) -> Int16[Tensor, 
     On a CPU they are NumPy's SFC64, seeded by the generator: it takes a third of the time of torch's Mersenne twister,
     which would be the longest part of a generation.
     """
-    count = -(-n * dim // 4)
+    wide = memory.empty((-(-n * dim // 4),), torch.int64, generator.device)
     if generator.device.type == "cpu":
-        bits = np.random.SFC64(int(torch.randint(2**63 - 1, (1,), generator=generator)))
-        wide = memory.empty((count,), torch.int64, generator.device)
+        bits = np.random.SFC64(int(torch.randint(2**63 - 1, (1,), generator=generator, device="cpu")))
         for part in wide.split(base.BLOCK_NUMBERS):
             part.copy_(torch.from_numpy(bits.random_raw(len(part)).view(np.int64)))
     else:
-        wide = torch.empty(count, dtype=torch.int64, device=generator.device)
         wide.random_(-(2**63), None, generator=generator)
     return wide.view(torch.int16)[: n * dim].view(n, dim)
 

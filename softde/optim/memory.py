@@ -7,53 +7,67 @@ page is cleared and mapped again, which takes longer than what a generation of d
 from __future__ import annotations
 
 import math
+import os
 import threading
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 LEAST = 2**22  # bytes of an array that is worth it
+MOST = 4  # arrays that wait: the trials' and the archive's, what is drawn for them, and one more
 
 
-@dataclass
 class _Pool:
-    """Memory of one size. It is kept for as long as some of it is lent: until the search that uses it is gone."""
+    """Memory that waits for an array of just its size, as long as any is lent: while there are searches."""
 
-    free: list[Tensor] = field(default_factory=list)
-    lent: int = 0
+    def __init__(self) -> None:
+        self.lent = 0
+        self.idle: list[Tensor] = []  # the longest waiting first
+        self.lock = threading.RLock()  # reentrant: a loan may end while another begins
+
+    def take(self, size: int) -> Tensor:
+        with self.lock:
+            fitting = [k for k, memory in enumerate(self.idle) if len(memory) == size]
+            if fitting:
+                return self.idle.pop(fitting[-1])
+        return torch.empty(size, dtype=torch.uint8, device="cpu")
+
+    def lend(self) -> None:
+        with self.lock:
+            self.lent += 1
+
+    def take_back(self, memory: Tensor) -> None:
+        with self.lock:
+            self.lent -= 1
+            self.idle.append(memory)
+            del self.idle[: -MOST if self.lent else None]
 
 
-_POOLS: dict[int, _Pool] = {}
-_LOCK = threading.RLock()  # reentrant: a loan may end while another begins
+_POOL = _Pool()
+if hasattr(os, "register_at_fork"):  # a child must not find the lock taken by a thread that it does not have
+    lock = _POOL.lock
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 class _Loan:
     """What an array owns in place of memory; the memory goes back when the array and all views of it are gone."""
 
-    def __init__(self, size: int) -> None:
-        with _LOCK:
-            self._pool = _POOLS.setdefault(size, _Pool())
-            self._pool.lent += 1
-            free = self._pool.free.pop() if self._pool.free else None
-        self._memory = torch.empty(size, dtype=torch.uint8) if free is None else free
-        self.__array_interface__ = self._memory.numpy().__array_interface__
+    def __init__(self, memory: Tensor) -> None:
+        self.__array_interface__ = memory.numpy().__array_interface__
+        self._memory = memory
+        _POOL.lend()
 
     def __del__(self) -> None:
-        with _LOCK:
-            self._pool.lent -= 1
-            self._pool.free.append(self._memory)
-            if not self._pool.lent:
-                self._pool.free.clear()
+        _POOL.take_back(self._memory)
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A tensor of any content, as ``torch.empty`` makes it."""
+    """A tensor of any content, as ``torch.empty`` makes it, but that cannot be resized."""
     size = math.prod(shape) * dtype.itemsize
     if device.type != "cpu" or size < LEAST:  # elsewhere torch keeps memory itself, small arrays the C library
         return torch.empty(shape, dtype=dtype, device=device)
-    return torch.from_numpy(np.asarray(_Loan(size))).view(dtype).view(shape)
+    return torch.from_numpy(np.asarray(_Loan(_POOL.take(size)))).view(dtype).view(shape)
 
 
 def empty_like(tensor: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int, Int16
 from torch import Tensor
 
 from softde.checks import number, put, whole
+from softde.optim import memory
 from softde.optim.base import Info, State, advance, as_losses, as_points, check_tell, comparable, describe, row_blocks
 from softde.optim.de import as_bounds
 from softde.optim.draws import random_words
@@ -129,7 +130,7 @@ class PSO:
         x, p = state.positions, state.bests
         leaders = leader(comparable(state.losses), self.neighbourhood)
         partner = draws.partner.to(x.device)
-        moved = torch.empty_like(x)
+        moved = memory.empty_like(x)
         for rows in row_blocks(x):
             here = x[rows]
             v = state.velocities[rows] if len(state.velocities) else self.speed * (x[partner[rows]] - here)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -13,25 +14,39 @@ import pytest
 import torch
 
 from softde.optim import DE, generator_for, memory
+from softde.optim.adaptive import SHADE
+from softde.optim.pso import PSO
 
 SIZE = memory.LEAST // 4  # numbers in float32
 CPU = torch.device("cpu")
 
 
-def lent():
-    gc.collect()
-    return {size: pool.lent for size, pool in memory._POOLS.items() if pool.lent}
-
-
 @pytest.fixture(autouse=True)
 def _all_memory_comes_back():
-    before = lent()
+    gc.collect()
+    before = memory._POOL.lent
     yield
-    assert lent() == before
+    gc.collect()
+    assert memory._POOL.lent == before
 
 
-def pool():
-    return memory._POOLS[memory.LEAST]
+@pytest.fixture
+def pool(monkeypatch):
+    """A pool of its own, which counts what it has to allocate."""
+
+    class Counting(memory._Pool):
+        fresh = 0
+
+        def take(self, size):
+            waiting = len(self.idle)
+            found = super().take(size)
+            self.fresh += len(self.idle) == waiting
+            return found
+
+    found = Counting()
+    monkeypatch.setattr(memory, "_POOL", found)
+    yield found
+    gc.collect()
 
 
 def array():
@@ -79,18 +94,78 @@ def test_copies_own_their_memory():
     assert all(bool((other == 3).all()) for other in others)
 
 
-def test_nothing_is_kept_once_all_are_gone():
-    one, two = array(), array()
+def test_nothing_is_kept_once_all_are_gone(pool):
+    one, two = array(), memory.empty((2 * SIZE,), torch.float64, CPU)
     del one
-    assert len(pool().free) == 1
+    assert (pool.lent, len(pool.idle)) == (1, 1)
     del two
-    assert not pool().lent and not pool().free
+    assert (pool.lent, len(pool.idle)) == (0, 0)
 
 
-def test_small_arrays_and_those_elsewhere_are_as_torch_makes_them():
-    memory.empty((SIZE - 1,), torch.float32, CPU)
-    assert memory.LEAST - 4 not in memory._POOLS
+def test_no_more_waits_than_a_generation_needs(pool):
+    keeper, many = array(), [array() for _ in range(10)]
+    del many
+    assert (pool.lent, len(pool.idle)) == (1, memory.MOST)
+    last = array()
+    place = last.data_ptr()
+    del last
+    assert array().data_ptr() == place  # the latest is the likeliest to be in the cache
+    del keeper
+
+
+@pytest.mark.parametrize(
+    "optimizer", [DE(8), DE(8, unit=8, jitter=0.2), SHADE(8), PSO(8)], ids=["DE", "jitter", "SHADE", "PSO"]
+)
+def test_a_search_allocates_no_more_after_its_first_generations(optimizer, pool):
+    state = optimizer.init(torch.rand(8, SIZE // 4, generator=generator_for(0, 0)))
+    counts = []
+    for generation in range(9):
+        candidates, state = optimizer.ask(state, generator_for(0, generation))
+        state, _ = optimizer.tell(state, candidates, torch.arange(8) % 2 - generation)  # all are accepted
+        counts.append(pool.fresh)
+    assert counts[3] == counts[-1] > 0
+    assert isinstance(optimizer, PSO) or counts[-1] <= 8
+    del candidates, state
+    gc.collect()
+    assert not pool.idle
+
+
+def test_small_arrays_and_those_elsewhere_are_as_torch_makes_them(pool):
+    small = memory.empty((SIZE - 1,), torch.float32, CPU)
     assert memory.empty((SIZE,), torch.float32, torch.device("meta")).device.type == "meta"
+    assert not pool.lent and len(small) == SIZE - 1
+    with torch.device("meta"):  # a default device changes nothing
+        assert memory.empty((SIZE,), torch.float32, CPU).device.type == "cpu"
+
+
+def test_what_cannot_be_had_is_an_error_without_noise(pool, recwarn):
+    with pytest.raises(RuntimeError, match="alloc"):
+        memory.empty((2**50,), torch.uint8, CPU)
+    gc.collect()
+    assert not pool.lent and not recwarn.list
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_finds_the_lock_free():
+    """A thread holds the lock for a moment while the process forks; the child must still be able to use the pool."""
+    script = """
+import os, threading, time, torch
+from softde.optim import memory
+held = threading.Event()
+def hold():
+    with memory._POOL.lock:
+        held.set()
+        time.sleep(0.3)
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if not child:
+    memory.empty((memory.LEAST,), torch.uint8, torch.device("cpu"))
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "7"
 
 
 def test_threads_never_share_memory():
