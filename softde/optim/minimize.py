@@ -43,6 +43,13 @@ class MinimizeResult:
     state: Any
     optimizer: Optimizer[Any]
 
+    def __repr__(self) -> str:
+        kind, dim = type(self.optimizer).__name__, len(self.best_x)
+        return (
+            f"<MinimizeResult by {kind}: loss {self.best_loss:.4g} in {dim:,} dimensions; {self.evaluations:,} "
+            f"candidates; stopped: {self.stop_reason}>"
+        )
+
 
 def minimize(
     fn: Callable[[Tensor], Any],

@@ -272,3 +272,10 @@ def test_a_callback_and_a_target_come_before_patience():
 def test_patience_that_means_nothing(wrong, message):
     with pytest.raises(ValueError, match=message):
         minimize(functions.sphere, OPTIMIZER, points(), 80, **wrong)
+
+
+def test_a_result_shows_itself_in_a_line():
+    result = minimize(lambda x: (x[:, :3] ** 2).sum(dim=1) * 0 + 1234.56, DE(8), [5.0] * 2000, budget=1000)
+    assert repr(result) == (
+        "<MinimizeResult by DE: loss 1235 in 2,000 dimensions; 1,000 candidates; stopped: the budget is used up>"
+    )
