@@ -30,22 +30,21 @@ WARM = 3  # generations of a small search first, so that code and compilers are 
 
 def main(given: Sequence[str] | None = None) -> int:
     options = parsed(given)
-    rows = [row for row in (*OURS, *PEERS) if re.search(options.only, row.name)]
     if options.row is not None:
         print(json.dumps(taken(next(row for row in (*OURS, *PEERS) if row.name == options.row), *options.shape)))
         return 0
+    rows = [row for row in (*OURS, *PEERS) if re.search(options.only, row.name)]
     n, dim = options.shape
     print(f"({n}, {dim:,}), a copy is {4 * n * dim / 1e6:.1f} MB. {', '.join(map(installed, LIBRARIES))}.\n")
     print("| optimiser | between, copies | at most, copies |\n|---|---|---|")
     for row in rows:
-        name = f"**softde {row.name}**" if row.ours else row.name
         if row.missing:
-            print(f"| {name} | not installed | |")
+            print(f"| {row.shown} | not installed | |")
             continue
         command = [sys.executable, __file__, "--row", row.name, "--shape", f"{n},{dim}"]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         between, most = json.loads(done.stdout.splitlines()[-1])
-        print(f"| {name} | {between:.1f} | {most:.1f} |", flush=True)
+        print(f"| {row.shown} | {between:.1f} | {most:.1f} |", flush=True)
     return 0
 
 

@@ -172,7 +172,7 @@ def markdown(table: Table) -> str:
     for timed in there:
         row, seconds = timed.row, timed.seconds
         cells = [
-            f"**softde {row.name}**" if row.ours else row.name,
+            row.shown,
             digits(seconds * 1e3),
             digits(seconds / table.copy),
             digits(seconds / de) if de else "–",

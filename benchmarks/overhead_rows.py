@@ -76,6 +76,11 @@ class Row:
         return not self.package
 
     @property
+    def shown(self) -> str:
+        """Its name in a Markdown table."""
+        return f"**softde {self.name}**" if self.ours else self.name
+
+    @property
     def missing(self) -> bool:
         try:
             importlib.import_module(MODULES.get(self.package, self.package) if self.package else "softde")
