@@ -50,13 +50,13 @@ def same(budget: int, names: Sequence[str] = (AUTO, *RIVALS)) -> dict[str, int]:
 
 SETS = {
     HEADLINE: Set("late", "expected", {AUTO: LONG // 4, **dict.fromkeys(RIVALS, LONG)}, 5),
-    "late-argmax": Set("late", "argmax", same(1_600), 1),
-    "late-sampled": Set("late", "sampled", same(1_600), 1),
-    "late-sequence": Set("late", "sequence", same(400), 1),
-    "late-generated": Set("late", "generated", same(400), 1),
-    "front-expected": Set("front", "expected", same(800), 1),
-    "front-argmax": Set("front", "argmax", same(800), 1),
-    "front-sampled": Set("front", "sampled", same(800), 1),
+    "late-argmax": Set("late", "argmax", same(1_600), 5),
+    "late-sampled": Set("late", "sampled", same(1_600), 5),
+    "late-sequence": Set("late", "sequence", same(400), 5),
+    "late-generated": Set("late", "generated", same(400), 5),
+    "front-expected": Set("front", "expected", same(800), 5),
+    "front-argmax": Set("front", "argmax", same(800), 5),
+    "front-sampled": Set("front", "sampled", same(800), 5),
     # names that the rule of auto chooses from: those that win on the cheap problems
     "names-expected": Set("late", "expected", same(1_600, ("cma", "cma-gn", "shade")), 1),
     "names-argmax": Set("late", "argmax", same(1_600, ("cma-gn", "shade", "shade-gn")), 3),

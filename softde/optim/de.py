@@ -287,13 +287,14 @@ class Evolution:
         """Trials: a function of the state and the draws only."""
         population, archive, index = state.population, self.archive(state), members(draws, _ranked(state))
         low, high = _bounds(self.bounds, population)
-        trials, spare = memory.empty_like(population), torch.empty(0)
+        trials = memory.empty_like(population)
+        spare: tuple[Tensor, ...] = (trials[:0],)
         crossed = None if self.unit == 1 else self._crossing(index, draws, population)
         for columns in column_blocks(population, self.unit):
             parents, out = population[:, columns], trials[:, columns]
             pool = parents if archive is None or not len(archive) else torch.cat([parents, archive[:, columns]])
-            if spare.shape[-1] != parents.shape[1]:
-                spare = parents.new_empty((3, *parents.shape))
+            if spare[0].shape != parents.shape:
+                spare = parents.new_empty((3, *parents.shape)).unbind()
             self._cross(pool, parents, index, draws, crossed, columns, spare, out)
             if self.bounds is not None:
                 within = None if draws.within is None else draws.within[:, columns]
@@ -319,7 +320,7 @@ class Evolution:
         draws: Draws,
         crossed: Crossing | None,
         columns: slice,
-        spare: Float[Tensor, "3 members columns"],
+        spare: Sequence[Float[Tensor, "members columns"]],
         out: Float[Tensor, "members columns"],
     ) -> None:
         """Some columns of the trials, into ``out``: mutants where units cross, their parents elsewhere."""
@@ -334,7 +335,7 @@ class Evolution:
             return
         mutants = mutate(pool, strategy, index, F, draws.w, spare, spare[0])
         if crossed is None:
-            mask = crossover(draws, units, spare[1, :, : units.stop - units.start])
+            mask = crossover(draws, units, spare[1][:, : units.stop - units.start])
         else:
             parents, mutants, out = (matrix.unflatten(1, (-1, self.unit)) for matrix in (parents, mutants, out))
             mask = crossed.mask[:, units, None]

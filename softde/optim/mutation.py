@@ -6,7 +6,7 @@ Sanderson (2009), IEEE Trans. Evolutionary Computation 13(5), 945.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -77,21 +77,24 @@ def mutate(
     index: Mapping[str, Int[Tensor, " members"]],
     F: Float[Tensor, "members ..."],
     w: Float[Tensor, " members"] | None,
-    spare: Float[Tensor, "3 members columns"],
+    spare: Sequence[Float[Tensor, "members columns"]],
     out: Float[Tensor, "members columns"],
 ) -> Float[Tensor, "members columns"]:
-    """v = base + F (plus - minus), into ``out``: differences are taken first, so that they keep their precision."""
-    start, difference, further = spare
+    """v = base + F (plus - minus), into ``out``, which may be the first of ``spare``.
+
+    Differences are taken first, so that they keep their precision.
+    """
+    scratch, difference, further = spare
     for k, (plus, minus) in enumerate(zip(strategy.plus, strategy.minus, strict=True)):
-        first, second = (start, further) if k else (difference, start)
+        first, second = (scratch, further) if k else (difference, scratch)
         torch.index_select(pool, 0, index[plus], out=first)
         first.sub_(torch.index_select(pool, 0, index[minus], out=second))
         if k:
             difference.add_(first)
         elif w is not None:
             difference.mul_(w.to(out.dtype)[:, None])
-    torch.index_select(pool, 0, index[strategy.base], out=start)
-    return torch.addcmul(start, difference, F, out=out)
+    torch.index_select(pool, 0, index[strategy.base], out=out)
+    return out.addcmul_(difference, F)
 
 
 def crossover(draws: Draws, units: slice, out: Float[Tensor, "members units"]) -> Float[Tensor, "members units"]:
