@@ -107,8 +107,13 @@ def synthetic(options: argparse.Namespace) -> list[Job]:
         for dim in options.dims
         for problem in options.problems
     ]
-    jobs = [job for case in cases[part - 1 :: parts] for name in options.configs for job in runs(name, case, options)]
-    for name in options.configs:
+    jobs = [
+        job
+        for case in cases[part - 1 :: parts]
+        for name in options.configs or DEFAULT
+        for job in runs(name, case, options)
+    ]
+    for name in options.configs or DEFAULT:
         reasons = {CONFIGS[name].missing(case) for case in cases} - {""}
         if reasons:
             say(f"left out: {name} ({'; '.join(sorted(reasons))})")
@@ -258,7 +263,7 @@ def parsed(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dims", nargs="+", type=int, default=list(DIMS))
     parser.add_argument("--budgets", nargs="+", type=int, default=list(BUDGETS))
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--configs", nargs="+", default=list(DEFAULT), choices=list(CONFIGS), metavar="CONFIG")
+    parser.add_argument("--configs", nargs="+", choices=list(CONFIGS), metavar="CONFIG")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--part", type=share, default=(1, 1), help="1/2: the first of two processes")
     parser.add_argument("--peers", nargs="+", default=[], help="site-packages of another environment")

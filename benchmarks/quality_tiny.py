@@ -68,13 +68,12 @@ def jobs(options: argparse.Namespace, job: Callable[..., Any]) -> list[Any]:
     """All searches of the sets that were asked for, those of this part, seed by seed."""
     part, parts = options.part
     found = []
-    for name in options.tiny or SETS:
-        each = SETS[name]
-        for seed in range(min(each.seeds, options.seeds)):
-            for region in REGIONS:
+    for seed in range(options.seeds):
+        for each in (SETS[name] for name in options.tiny or SETS):
+            for region in REGIONS if seed < each.seeds else ():
                 for config, budget in each.budgets.items():
                     case = Case(f"{PREFIX} {each.placement} {each.readout} {region}", dim(), seed, budget)
-                    if config in CONFIGS:
+                    if config in (options.configs or CONFIGS):
                         key = (case.problem, case.dim, config, seed, budget)
                         found.append(job(key, CONFIGS[config].settings(case), (), runner(case, config)))
     return found[part - 1 :: parts]

@@ -431,6 +431,17 @@ def test_evaluations_that_auto_needs(bench: Any) -> None:
     assert "after 20% of the evaluations (it never has in 1 of them)" in bench.quality_tiny.section(TINY)
 
 
+def test_searches_of_the_embedded_model_come_seed_by_seed_and_by_name(bench: Any) -> None:
+    def keys(*given: str) -> list[tuple[Any, ...]]:
+        options = bench.parsed(["--tiny", "late-argmax", "names-argmax", *given])
+        return bench.quality_tiny.jobs(options, lambda key, *_: key)
+
+    found = keys("--seeds", "2")
+    assert [seed for *_, seed, _ in found] == [0] * 24 + [1] * 24
+    assert keys("--seeds", "2", "--part", "1/2") == found[::2]
+    assert keys("--seeds", "2", "--configs", "bbt", "shade") == [key for key in found if key[2] in ("bbt", "shade")]
+
+
 @pytest.mark.slow
 def test_a_search_on_the_embedded_model(bench: Any) -> None:
     Case = bench.quality_runs.Case

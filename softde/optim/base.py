@@ -409,13 +409,18 @@ def _tensor(values: Any, what: str, dtype: torch.dtype | None) -> Tensor:
 
 
 def check_tell(state: State, candidates: Tensor) -> None:
-    """Refuse a tell without its ask, or with candidates of another shape."""
+    """Refuse a tell without its ask, or with candidates of another shape or dtype."""
     if not state.asked:
         raise ValueError("tell came before ask: call ask first and tell with the state that it returned.")
     if tuple(candidates.shape) != state.shape:
         raise ValueError(
             f"Expected the candidates that ask returned, of shape {state.shape}, but got "
             f"shape {tuple(candidates.shape)}: score all of them and tell them together."
+        )
+    if candidates.dtype != state.best_x.dtype:
+        raise ValueError(
+            f"Expected the candidates that ask returned, of {state.best_x.dtype}, but got {candidates.dtype}: tell "
+            "them as they were asked, and convert a copy for the objective."
         )
 
 

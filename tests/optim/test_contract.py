@@ -388,6 +388,9 @@ def test_refuses_bad_input(optimizer):
     for wrong in (candidates[1:], candidates[:, 1:], candidates[0]):
         with pytest.raises(ValueError, match=r"of shape \(12, 7\), but got shape"):
             optimizer.tell(asked, wrong, losses)
+    other = torch.float32 if candidates.dtype == torch.float64 else torch.float64
+    with pytest.raises(ValueError, match=f"of {candidates.dtype}, but got {other}"):
+        optimizer.tell(asked, candidates.to(other), losses)
     for wrong in (losses[1:], losses[:, None], losses.sum(), 3.0, [1.0], [[1.0]] * N):
         with pytest.raises(ValueError, match=r"one loss per candidate, shape \(12,\)"):
             optimizer.tell(asked, candidates, wrong)
