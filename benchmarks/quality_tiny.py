@@ -41,6 +41,7 @@ class Set:
 
 AUTO, RIVALS, LONG, HEADLINE = "auto", ("rand1bin n32", "bbt"), 6_400, "late-expected"
 HALF = 0.5  # of their evaluations `auto` may take
+EQUAL = 0.1  # points, as in the rule of `auto`
 
 
 def same(budget: int, names: Sequence[str] = (AUTO, *RIVALS)) -> dict[str, int]:
@@ -177,9 +178,10 @@ def section(records: Sequence[Record]) -> str:
 
 
 def table(records: Sequence[Record]) -> str:
-    """Median best loss over regions and seeds, by set, configuration and evaluations."""
+    """Median best loss over regions and seeds, by set, configuration and evaluations; how often `auto` ends ahead."""
     lines = ["| placement, read-out | configuration | searches | " + " | ".join(f"{m:,}" for m in MARKS)
-             + " | asked plainly |", "|" + "---|" * (len(MARKS) + 4)]  # fmt: skip
+             + " | asked plainly | auto ahead, equal, behind |", "|" + "---|" * (len(MARKS) + 5)]  # fmt: skip
+    autos = {(r["problem"], r["seed"]): r["true"] for r in records if r["config"] == AUTO}
     groups: dict[tuple[str, str, int], list[Record]] = {}
     for r in records:
         what = ", ".join(r["problem"].split(" ", 3)[1:3])
@@ -187,8 +189,16 @@ def table(records: Sequence[Record]) -> str:
     for (what, config, _), each in sorted(groups.items()):
         cells = [_median([r["losses"][str(m)] for r in each if str(m) in r["losses"]]) for m in MARKS]
         cells.append(_median([r["true"] for r in each]))
+        pairs = [(autos[r["problem"], r["seed"]], r["true"]) for r in each if (r["problem"], r["seed"]) in autos]
+        cells.append("–" if config == AUTO or not pairs else duel(pairs))
         lines.append(f"| {what} | {config} | {len(each)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def duel(pairs: Sequence[tuple[float, float]]) -> str:
+    """In how many pairs of losses the first is lower, the same, higher; below `EQUAL` points apart is the same."""
+    ahead, behind = (sum(sign * (other - mine) > EQUAL for mine, other in pairs) for sign in (1, -1))
+    return f"{ahead}, {len(pairs) - ahead - behind}, {behind}"
 
 
 def _median(values: Sequence[float]) -> str:

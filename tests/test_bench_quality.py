@@ -431,6 +431,15 @@ def test_evaluations_that_auto_needs(bench: Any) -> None:
     assert "after 20% of the evaluations (it never has in 1 of them)" in bench.quality_tiny.section(TINY)
 
 
+def test_the_embedded_models_table_counts_where_auto_ends_ahead(bench: Any) -> None:
+    rows = {row.split(" | ")[1]: row for row in bench.quality_tiny.table(TINY).splitlines()[2:]}
+    assert rows["rand1bin n32"].endswith("| 40.0 | 2, 0, 1 |")  # 10, 39 and 90 against 40
+    assert rows["auto"].endswith("| 39.0 | – |")
+    assert bench.quality_tiny.duel([(1.0, 1.05), (1.0, 0.95), (1.0, 1.2), (1.0, 0.5)]) == "1, 2, 1"
+    alone = [r for r in TINY if r["config"] != "auto"]
+    assert bench.quality_tiny.table(alone).endswith("| 40.0 | – |")
+
+
 def test_searches_of_the_embedded_model_come_seed_by_seed_and_by_name(bench: Any) -> None:
     def keys(*given: str) -> list[tuple[Any, ...]]:
         options = bench.parsed(["--tiny", "late-argmax", "names-argmax", *given])
