@@ -200,9 +200,13 @@ def test_bad_input_is_refused(llama: LM) -> None:
             PromptSpace(wrong, 1.0)
     with pytest.raises(ValueError, match="placement: expected one of front, .*, late, got 'middle'"):
         PromptSpace(centre, 1.0, "middle")
-    for scale, spread in ((0.0, 1.0), (1.0, -1.0), (float("nan"), 1.0)):
-        with pytest.raises(ValueError, match="scale and start_spread: expected above 0"):
-            PromptSpace(centre, scale, start_spread=spread)
+    for wrong in (0.0, -1.0, float("nan"), float("inf"), "x", None):
+        with pytest.raises(ValueError, match=f"Expected scale, .*above 0, but got {wrong!r}"):
+            PromptSpace(centre, wrong)
+        with pytest.raises(ValueError, match=f"Expected start_spread, .*above 0, but got {wrong!r}"):
+            PromptSpace(centre, 1.0, start_spread=wrong)
+    with pytest.raises(ValueError, match="centre: expected shape .*, got list: give a tensor"):
+        PromptSpace([[1.0]], 1.0)  # type: ignore[arg-type]
     for dim in (0, 7):
         with pytest.raises(ValueError, match=rf"intrinsic_dim: expected 1 to 6 \(tokens × hidden\), got {dim}"):
             PromptSpace(centre, 1.0, intrinsic_dim=dim)
@@ -215,8 +219,24 @@ def test_bad_input_is_refused(llama: LM) -> None:
             PromptSpace.random(llama, count)
         with pytest.raises(ValueError, match=f"num_virtual_tokens: expected 1 or more, got {count}"):
             PromptSpace.from_text(llama, "boss", count)
-    with pytest.raises(ValueError, match="text: expected a text of at least one token, got ''"):
-        PromptSpace.from_text(llama, "")
+    for text in ("", None, 3):
+        with pytest.raises(ValueError, match=f"text: expected a text of at least one token, got {text!r}; "):
+            PromptSpace.from_text(llama, text)
+
+
+@pytest.mark.parametrize("make", ["random", "from_text", "from_prompt", "from_prompts"])
+def test_the_name_of_a_model_is_no_model(make: str) -> None:
+    prompt = SoftPrompt(torch.zeros(2, 32))
+    given = {"random": (), "from_text": ("boss",), "from_prompt": (prompt,), "from_prompts": ([prompt],)}[make]
+    with pytest.raises(ValueError, match=r"lm: expected LM, got 'tiny'; softde.LM.from_pretrained\('tiny'\) loads one"):
+        getattr(PromptSpace, make)("tiny", *given)
+
+
+@pytest.mark.parametrize("spread", [1, np.float32(0.25), torch.tensor(0.25), np.array(0.25)])
+def test_numbers_of_any_kind_are_kept_as_pythons_own(spread) -> None:
+    space = PromptSpace(torch.zeros(2, 3), spread, start_spread=spread, trust_region=spread)
+    for got in (space.scale, space.start_spread, space.trust_region):
+        assert isinstance(got, (int, float)) and got == float(spread)
 
 
 def test_decode_takes_arrays_and_refuses_another_width() -> None:

@@ -293,11 +293,15 @@ def test_charts_that_do_not_fit_are_refused() -> None:
         space_of(Convex(torch.zeros(4, 5)))
     with pytest.raises(ValueError, match=r"rows: expected two or more, \(rows, hidden\), got shape \(1, 32\)"):
         Convex(ROWS[:1])
-    for sharpness in (0.0, math.inf, math.nan):
-        with pytest.raises(ValueError, match="sharpness: expected a number above 0"):
+    for rows, got in ([1, 2], "list: give a tensor"), (torch.zeros(3), r"shape \(3,\)"):
+        with pytest.raises(ValueError, match=rf"rows: expected two or more, \(rows, hidden\), got {got}"):
+            Convex(rows)  # type: ignore[arg-type]
+    for sharpness in (0.0, math.inf, math.nan, "x"):
+        with pytest.raises(ValueError, match=f"Expected sharpness, above 0, but got {sharpness!r}"):
             Convex(ROWS, sharpness)
-    with pytest.raises(ValueError, match=r"chart: expected Full\(\), .*, got 'fastfood'"):
-        space_of("fastfood")
+    for chart, got in ("fastfood", "'fastfood'"), (LowRank, "<class '.*LowRank'>"):
+        with pytest.raises(ValueError, match=rf"chart: expected Full\(\), .*, got {got}; make one"):
+            space_of(chart)
     with pytest.raises(ValueError, match="chart, intrinsic_dim: expected one of them"):
         space_of(LowRank(1), intrinsic_dim=4)
     with pytest.raises(ValueError, match="vocabulary: its rows do not lie in a subspace"):
@@ -307,13 +311,14 @@ def test_charts_that_do_not_fit_are_refused() -> None:
 
 
 def test_other_bad_fields_are_refused() -> None:
-    for radius in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="trust_region: expected a radius above 0"):
+    for radius in (0.0, -1.0, math.nan, math.inf, "x"):
+        with pytest.raises(ValueError, match=f"Expected trust_region, a radius .*, above 0, but got {radius!r}"):
             space_of(trust_region=radius)
     with pytest.raises(ValueError, match=r"scale: expected one number or one per token, \(3,\), got shape \(2,\)"):
         replace(space_of(), scale=torch.ones(2))
-    with pytest.raises(ValueError, match="scale and start_spread: expected above 0"):
-        replace(space_of(), scale=torch.tensor([1.0, 0.0, 1.0]))
+    for wrong in (0.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"scale: expected finite numbers above 0, got \[1.0, "):
+            replace(space_of(), scale=torch.tensor([1.0, wrong, 1.0]))
     with pytest.raises(ValueError, match="starts: other prompts do not lie in this chart"):
         space_of(Projected("sparse", 4), starts=normal(2, 3, 32))
     with pytest.raises(ValueError, match=r"starts: expected prompts of the centre's shape \(3, 32\), got \(2, 32\)"):
@@ -321,6 +326,32 @@ def test_other_bad_fields_are_refused() -> None:
     for wrong in (torch.zeros(3, 32), torch.zeros(1, 2, 32)):
         with pytest.raises(ValueError, match=r"embeddings: expected \(population, 3, 32\), got shape"):
             space_of().encode(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    {
+        "prompt": lambda lm, wrong: PromptSpace.from_prompt(lm, wrong),
+        r"prompts\[0\]": lambda lm, wrong: PromptSpace.from_prompts(lm, [wrong]),
+        r"prompts\[1\]": lambda lm, wrong: PromptSpace.from_prompts(lm, (prompt(), wrong)),
+        "a": lambda lm, wrong: interpolate(wrong, prompt(), 0.5),
+        "b": lambda lm, wrong: interpolate(prompt(), wrong, 0.5),
+    }.items(),
+)
+def test_a_file_of_a_prompt_is_loaded_first(llama: LM, name: str, make) -> None:
+    loads = r"softde.SoftPrompt.load\('x.safetensors'\) reads one"
+    with pytest.raises(ValueError, match=f"^{name}: expected SoftPrompt, got 'x.safetensors'; {loads}"):
+        make(llama, "x.safetensors")
+    with pytest.raises(ValueError, match=f"^{name}: expected SoftPrompt, got Tensor; "):
+        make(llama, torch.zeros(3, 32))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "got"), [("x.safetensors", "'x.safetensors'"), (prompt(), "SoftPrompt"), (None, "None"), (ROWS, "Tensor")]
+)
+def test_other_prompts_are_a_list(llama: LM, wrong, got: str) -> None:
+    with pytest.raises(ValueError, match=f"prompts: expected one or more soft prompts, got {got}; give a list of them"):
+        PromptSpace.from_prompts(llama, wrong)
 
 
 def test_prompts_that_have_nothing_between_them_are_refused(llama: LM) -> None:

@@ -77,7 +77,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softde.checks import whole
+from softde.checks import shown, whole
 from softde.optim.base import (
     Info,
     State,
@@ -119,7 +119,8 @@ class Foreign:
     Raises
     ------
     ValueError
-        If the search ends, yields something else, or does not repeat itself when begun anew.
+        If the search is no function, makes no generator, ends, yields something else, or does not repeat itself when
+        begun anew.
     """
 
     state_type: ClassVar[type[ForeignState]] = ForeignState
@@ -128,6 +129,10 @@ class Foreign:
     population_size: int
 
     def __post_init__(self) -> None:
+        if not callable(self.search):
+            raise ValueError(
+                f"search: expected a function (points, losses, seed) that yields candidates, got {shown(self.search)}"
+            )
         object.__setattr__(self, "population_size", whole(self.population_size, "population_size", 1))
 
     def init(self, points: Any) -> ForeignState:
@@ -142,17 +147,27 @@ class Foreign:
             return state.points.clone(), replace(state, asked=True)
         seed = state.seed or int(torch.randint(1, 2**31 - 1, (), generator=generator, device=generator.device))
         told, first = state.told.cpu().numpy().copy(), state.generation if state.live else 1
-        search = (state.live or [self.search(state.points.cpu().numpy().astype(float), told[0, 0], seed)]).pop()
+        search = (state.live or [self._begin(state, told[0, 0], seed)]).pop()
         for step in range(first, state.generation + 1):  # the next one, or all over again
             try:
-                candidates = as_candidates(search.send(told[step - 1, 0] if step > 1 else None), state)
+                asked = search.send(told[step - 1, 0] if step > 1 else None)
             except StopIteration:
                 raise ValueError("Expected a search that goes on for ever, but it ended: use `while True`.") from None
+            candidates = as_candidates(_numbers(asked), state)
             if step < state.generation and not np.allclose(candidates.double().sum(1).cpu(), told[step, 1], atol=1e-6):
                 raise ValueError(
                     "Expected a search that repeats itself, but begun anew it asked for others: seed all its draws."
                 )
         return candidates, replace(state, asked=True, seed=seed, live=[search])
+
+    def _begin(self, state: ForeignState, losses: Any, seed: int) -> Generator[Any, Any, Any]:
+        search = self.search(state.points.cpu().numpy().astype(float), losses, seed)
+        if not hasattr(search, "send"):
+            raise ValueError(
+                f"Expected a search that is a generator, but got {shown(search)}: let it `yield` candidates, "
+                "and get their losses back, in a loop."
+            )
+        return search
 
     def tell(self, state: ForeignState, candidates: Tensor, losses: Any) -> tuple[ForeignState, Info]:
         """Note the losses; ``Info`` describes the candidates and counts those better than the best before."""
@@ -162,3 +177,14 @@ class Foreign:
         improved = int((comparable(losses) < state.best_loss).sum())
         state = advance(state, candidates, losses, told=torch.cat([state.told, told[None]]))
         return state, describe(state, candidates, losses, losses, improved)
+
+
+def _numbers(asked: Any) -> Any:
+    """What a search yielded, as an array of float64."""
+    try:
+        return np.asarray(asked).astype(float, casting="same_kind", copy=False)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"Expected a search that yields rows of numbers, (population, dim), but got {shown(asked)} ({error}): "
+            "yield one row for each candidate, all of one length, and not an optimiser's own objects."
+        ) from None

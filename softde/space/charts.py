@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softde.checks import whole
+from softde.checks import number, put, shown, whole
 from softde.optim.projections import KINDS, Projection, nearest, projection, rowwise_product
 
 CERTAIN = 1e-6  # what `Convex.encode` leaves to all other rows together
@@ -110,8 +110,7 @@ class Projected:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {self.kind!r}")
-        object.__setattr__(self, "intrinsic_dim", whole(self.intrinsic_dim, "intrinsic_dim"))
-        object.__setattr__(self, "seed", whole(self.seed, "seed"))
+        put(self, {"intrinsic_dim": whole(self.intrinsic_dim, "intrinsic_dim"), "seed": whole(self.seed, "seed")})
 
     @cached_property
     def _made(self) -> dict[int, Projection]:
@@ -159,7 +158,7 @@ class LowRank:
     rank: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rank", whole(self.rank, "rank"))
+        put(self, {"rank": whole(self.rank, "rank")})
 
     def dim(self, frame: Frame) -> int:
         """(tokens + hidden) · rank."""
@@ -212,10 +211,8 @@ class Convex:
     sharpness: float = 8.0
 
     def __post_init__(self) -> None:
-        if self.rows.ndim != 2 or len(self.rows) < 2:
-            raise ValueError(f"rows: expected two or more, (rows, hidden), got shape {tuple(self.rows.shape)}")
-        if not (self.sharpness > 0 and math.isfinite(self.sharpness)):
-            raise ValueError(f"sharpness: expected a number above 0, got {self.sharpness}")
+        check_axes(self.rows, "rows: expected two or more, (rows, hidden)", (2, 1))
+        put(self, {"sharpness": positive(self.sharpness, "sharpness")})
 
     def dim(self, frame: Frame) -> int:
         """Tokens · rows."""
@@ -250,6 +247,19 @@ class Convex:
     def record(self) -> dict[str, Any]:
         """Its name, sharpness and the rows' digest."""
         return {"name": "convex", "rows": len(self.rows), "digest": digest(self.rows), "sharpness": self.sharpness}
+
+
+def check_axes(tensor: object, what: str, least: tuple[int, ...]) -> None:
+    """Refuse all but a tensor with so many numbers or more along each axis; ``what`` is wanted."""
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{what}, got {shown(tensor)}: give a tensor")
+    if tensor.ndim != len(least) or any(size < few for size, few in zip(tensor.shape, least, strict=True)):
+        raise ValueError(f"{what}, got shape {tuple(tensor.shape)}")
+
+
+def positive(value: object, what: str) -> float:
+    """A finite number above 0."""
+    return number(value, f"{what}, above 0", lambda v: v > 0)
 
 
 def digest(tensor: Tensor) -> str:

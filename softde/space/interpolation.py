@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from softde.checks import check_kinds
 from softde.prompt import SoftPrompt
 from softde.space.charts import digest
 
@@ -21,8 +22,9 @@ def interpolate(a: SoftPrompt, b: SoftPrompt, t: float, spherical: bool = False)
     Raises
     ------
     ValueError
-        t outside [0, 1]; prompts of another length, width, placement or model.
+        Something else than soft prompts; t outside [0, 1]; prompts of another length, width, placement or model.
     """
+    check_kinds({"a": (a, SoftPrompt), "b": (b, SoftPrompt)})
     if not (isinstance(t, (int, float)) and 0 <= t <= 1):
         raise ValueError(f"t: expected a number from 0 (the first prompt) to 1 (the second), got {t!r}")
     check_alike([a, b])

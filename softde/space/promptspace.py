@@ -6,7 +6,6 @@ says what the offsets are: x itself, a random projection of it, a product of low
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from softde.checks import shown, whole
+from softde.checks import check_kinds, put, shown, whole
 from softde.lm import LM
 from softde.lm.template import check_placement
 from softde.prompt import SoftPrompt
-from softde.space.charts import Chart, Convex, Frame, Full, Projected, digest
+from softde.space.charts import Chart, Convex, Frame, Full, Projected, check_axes, digest, positive
 from softde.space.interpolation import check_alike
 
 POOL = 2048  # vocabulary rows kept for drawing start points
@@ -55,21 +54,22 @@ class PromptSpace:
     starts: Float[Tensor, "prompts tokens hidden"] | None = None
 
     def __post_init__(self) -> None:
-        if self.centre.ndim != 2 or 0 in self.centre.shape:
-            raise ValueError(f"centre: expected shape (tokens, hidden), got {tuple(self.centre.shape)}")
+        check_axes(self.centre, "centre: expected shape (tokens, hidden)", (1, 1))
         check_placement(self.placement)
-        object.__setattr__(self, "scale", _scale(self.scale, len(self.centre)))
-        if not bool(torch.as_tensor(self.scale).gt(0).all()) or not self.start_spread > 0:
-            raise ValueError(f"scale and start_spread: expected above 0, got {self.scale} and {self.start_spread}")
-        if self.trust_region is not None and not (self.trust_region > 0 and math.isfinite(self.trust_region)):
-            raise ValueError(
-                f"trust_region: expected a radius above 0, in units of the embeddings' spread, got {self.trust_region}"
-            )
+        radius, what = self.trust_region, "trust_region, a radius in units of the embeddings' spread"
+        put(self, {
+            "scale": _scale(self.scale, len(self.centre)),
+            "start_spread": positive(self.start_spread, "start_spread, a standard deviation in units of x"),
+            "trust_region": None if radius is None else positive(radius, what),
+        })  # fmt: skip
         self._check_chart()
 
     def _check_chart(self) -> None:
-        if self.chart is not None and not isinstance(self.chart, Chart):
-            raise ValueError(f"chart: expected Full(), Projected(...), LowRank(...) or Convex(...), got {self.chart!r}")
+        if self.chart is not None and (isinstance(self.chart, type) or not isinstance(self.chart, Chart)):
+            raise ValueError(
+                f"chart: expected Full(), Projected(...), LowRank(...) or Convex(...), got {self.chart!r}; make one, "
+                "such as LowRank(rank=2)"
+            )
         if self.chart is not None and self.intrinsic_dim is not None:
             raise ValueError("chart, intrinsic_dim: expected one of them; intrinsic_dim is short for a Projected chart")
         if self.vocabulary is not None and isinstance(self._chart, (Projected, Convex)):
@@ -101,6 +101,7 @@ class PromptSpace:
             where they do not lie, always noise.
         seed : of the projection and of the vocabulary rows that a large vocabulary is represented by.
         """
+        check_kinds({"lm": (lm, LM)})
         if init not in ("vocabulary", "noise"):
             raise ValueError(f"init: expected 'vocabulary' or 'noise', got {init!r}")
         num_virtual_tokens = check_tokens(num_virtual_tokens)
@@ -131,9 +132,10 @@ class PromptSpace:
 
         per_token_scale : every token moves in units of its own distance from the mean embedding.
         """
-        ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+        check_kinds({"lm": (lm, LM)})
+        ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"] if isinstance(text, str) else []
         if not ids:
-            raise ValueError(f"text: expected a text of at least one token, got {text!r}")
+            raise ValueError(f'text: expected a text of at least one token, got {shown(text)}; "You are ..." is one')
         count = len(ids) if num_virtual_tokens is None else num_virtual_tokens
         count = check_tokens(count)
         centre = lm.embed([ids[i % len(ids)] for i in range(count)]).float().cpu()
@@ -155,6 +157,7 @@ class PromptSpace:
         per_token_scale: bool = False,
     ) -> PromptSpace:
         """Around another soft prompt, with its placement."""
+        check_kinds({"lm": (lm, LM), "prompt": (prompt, SoftPrompt)})
         prompt.check_model(lm)
         centre = prompt.embeddings.clone()
         return cls(
@@ -182,8 +185,11 @@ class PromptSpace:
         ValueError
             No prompts; prompts of another length, width, placement or model; a chart in which they do not lie.
         """
-        if not prompts:
-            raise ValueError("prompts: expected one or more soft prompts, got none")
+        listed = isinstance(prompts, Sequence) and not isinstance(prompts, str)
+        if not listed or not prompts:
+            got = "none" if listed else shown(prompts)
+            raise ValueError(f"prompts: expected one or more soft prompts, got {got}; give a list of them")
+        check_kinds({"lm": (lm, LM), **{f"prompts[{i}]": (prompt, SoftPrompt) for i, prompt in enumerate(prompts)}})
         check_alike(prompts)
         for prompt in prompts:
             prompt.check_model(lm)
@@ -312,10 +318,13 @@ def check_tokens(num_virtual_tokens: int) -> int:
 def _scale(scale: float | Tensor, tokens: int) -> float | Tensor:
     """One number, or a tensor of one per token."""
     if not isinstance(scale, Tensor) or scale.ndim == 0:
-        return scale if not isinstance(scale, Tensor) else float(scale)
+        return positive(scale, "scale, the embeddings' spread, one number or a tensor of one per token")
     if scale.shape != (tokens,):
         raise ValueError(f"scale: expected one number or one per token, ({tokens},), got shape {tuple(scale.shape)}")
-    return scale.detach().float().cpu().clone()
+    scale = scale.detach().float().cpu().clone()
+    if not bool((scale.gt(0) & scale.isfinite()).all()):
+        raise ValueError(f"scale: expected finite numbers above 0, got {scale.tolist()}")
+    return scale
 
 
 def _spread(lm: LM, centre: Tensor, per_token: bool) -> float | Tensor:

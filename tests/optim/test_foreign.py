@@ -149,6 +149,61 @@ def test_an_optimiser_that_asks_for_something_else_is_refused(wrong):
         minimize(sphere, Foreign(other, 12), points(), 100)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "got"),
+    {
+        "nothing": (None, "None"),
+        "objects": ([object()] * 12, "list"),
+        "words": ([["a"] * 6] * 12, "list"),
+        "ragged rows": ([[0.0] * 6] * 11 + [[0.0]], "list"),
+        "complex numbers": (np.zeros((12, 6), complex), "ndarray"),
+        "a part of a graph": (torch.zeros(12, 6, requires_grad=True), "Tensor"),
+    }.values(),
+)
+def test_an_optimiser_that_asks_for_no_numbers_is_refused(wrong, got):
+    def other(points, losses, seed):  # noqa: ARG001
+        while True:
+            yield wrong
+
+    message = rf"Expected a search that yields rows of numbers, .*, but got {got} \(.*\): yield one row for each"
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        minimize(sphere, Foreign(other, 12), points(), 100)
+
+
+@pytest.mark.parametrize(
+    "ones",
+    [*(np.ones((12, 6), kind) for kind in ("float32", "int64", "bool")), torch.ones(12, 6), [[1] * 6] * 12],
+    ids=["float32", "int64", "bool", "tensor", "list"],
+)
+def test_rows_of_numbers_of_any_kind_are_read(ones):
+    def constant(points, losses, seed):  # noqa: ARG001
+        while True:
+            yield ones
+
+    optimizer = Foreign(constant, 12)
+    last = list(generations(optimizer, optimizer.init(points()), sphere, 24))[-1]
+    assert torch.equal(last.candidates, torch.ones(12, 6, dtype=torch.float64))
+
+
+def test_an_error_within_a_search_is_its_own():
+    def broken(points, losses, seed):  # noqa: ARG001
+        yield points
+        raise TypeError("theirs")
+
+    with pytest.raises(TypeError, match="theirs"):
+        minimize(sphere, Foreign(broken, 12), points(), 100)
+
+
+def test_a_search_is_a_function_that_makes_a_generator():
+    for wrong, got in ((4, "4"), ("cma", "'cma'"), (None, "None"), (shrinking(points(), np.zeros(12), 1), "generator")):
+        with pytest.raises(ValueError, match=rf"search: expected a function \(points, .*candidates, got {got}"):
+            Foreign(wrong, 4)
+    for returned, got in ((None, "None"), (points(), "Tensor")):
+        optimizer = Foreign(lambda *_, returned=returned: returned, 12)
+        with pytest.raises(ValueError, match=f"Expected a search that is a generator, but got {got}: let it `yi"):
+            minimize(sphere, optimizer, points(), 100)
+
+
 def test_population_size_is_a_whole_number():
     with pytest.raises(ValueError, match="population_size: expected a whole number of at least 1, got 0"):
         Foreign(shrinking, 0)
