@@ -19,7 +19,7 @@ from softde.design import Design
 from softde.halving import Halving
 from softde.lm import LM
 from softde.objective import AlignmentLoss
-from softde.optim import DE, generator_for
+from softde.optim import DE, SPSA, TwoStage, generator_for
 from softde.space import PromptSpace
 from softde.surveys import Survey, Target, load_survey
 from softde.surveys.human import HumanAnswers
@@ -140,6 +140,10 @@ def test_bad_settings(llama: LM, mini: Survey, ireland: Target, tmp_path: Path) 
     with pytest.raises(ValueError, match="every factor shares items with another; use Halving.by='orders'."):
         align(llama, mini, ireland, space, DE(4), 8, checkpoint=tmp_path / "run", progress=False, readout=Argmax(),
               halving=Halving(by="items"))  # fmt: skip
+    for gradient in (SPSA(4), TwoStage(DE(4), SPSA(4), 8)):
+        with pytest.raises(ValueError, match="halving: SPSA estimates a gradient from all candidates"):
+            align(llama, mini, ireland, space, gradient, 16, checkpoint=tmp_path / "run", progress=False,
+                  readout=Argmax(), halving=Halving())  # fmt: skip
     assert not (tmp_path / "run").exists()
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from softde.checks import whole
 from softde.design import Design
 from softde.objective import AlignmentLoss, is_noisy
-from softde.optim import Optimizer
-from softde.optim.auto import Choice, ReadoutKind, choose
-from softde.optim.named import named
+from softde.optim import SPSA, Optimizer
+from softde.optim.auto import Choice, ReadoutKind, resolve
+from softde.optim.named import AUTO as AUTO
 from softde.readouts import Expected, Readout, SequenceLogprob
 
-AUTO, BUDGET = "auto", 3_200
+BUDGET = 3_200
 
 
 def chosen_seeds(seed: int, seeds: Sequence[int] | None) -> tuple[int, ...]:
@@ -32,11 +32,19 @@ def chosen_seeds(seed: int, seeds: Sequence[int] | None) -> tuple[int, ...]:
 
 def resolved(optimizer: Optimizer[Any] | str, loss: AlignmentLoss, budget: int) -> Choice:
     """The optimiser that is meant, and why it was chosen if it was left to "auto"."""
-    if not isinstance(optimizer, str):
-        return Choice(optimizer, type(optimizer).__name__, "")
-    if optimizer != AUTO:
-        return Choice(named(optimizer, loss.space.dim, budget), optimizer, "")
-    return choose(loss.space.dim, budget, kind_of_readout(loss.readout, loss.draws))
+    return resolve(optimizer, loss.space.dim, budget, kind_of_readout(loss.readout, loss.draws))
+
+
+def check_halving(optimizer: Optimizer[Any]) -> None:
+    """Refuse an optimiser that uses every loss of a generation, or that holds one, beside halving."""
+    if isinstance(optimizer, SPSA):
+        raise ValueError(
+            "halving: SPSA estimates a gradient from all candidates, of which halving scores the worse ones only "
+            "roughly; leave halving out, or take another optimizer"
+        )
+    for held in getattr(optimizer, "__dict__", {}).values():
+        if isinstance(held, Optimizer):
+            check_halving(held)
 
 
 def kind_of_readout(readout: Readout | None, draws: str) -> ReadoutKind:

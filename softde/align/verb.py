@@ -12,7 +12,7 @@ from softde.align.record import configuration
 from softde.align.result import Result, Results
 from softde.align.run import Run
 from softde.align.session import Session, opened, own_ranks
-from softde.align.settings import AUTO, BUDGET, chosen_seeds, resolved
+from softde.align.settings import AUTO, BUDGET, check_halving, chosen_seeds, resolved
 from softde.align.stops import Stops
 from softde.checks import check_kinds, whole
 from softde.files import expanded
@@ -148,6 +148,8 @@ def align(
     budget, chosen = whole(budget, "budget", 1), chosen_seeds(seed, seeds)
     choice, left = resolved(optimizer, loss, budget), budget
     check_budget(choice.optimizer, budget)
+    if halving is not None:
+        check_halving(choice.optimizer)
     if warm_start is not None:  # an optimiser that plans with its budget has what is left of it
         choice = resolved(optimizer, loss, warm_start.left(loss, choice.optimizer.population_size, budget))
         left = warm_start.left(loss, choice.optimizer.population_size, budget)

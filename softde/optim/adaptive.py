@@ -447,7 +447,7 @@ def _check_shrinking(optimizer: LSHADE) -> None:
     if optimizer.N_min > optimizer.population_size:
         raise ValueError(
             f"Expected N_min, the smallest population, of at most population_size={optimizer.population_size}, but got "
-            f"{optimizer.N_min}."
+            f"{optimizer.N_min}: raise population_size or lower N_min, which is 4 at least."
         )
     if optimizer.budget < optimizer.population_size:
         raise ValueError(

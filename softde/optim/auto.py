@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple, get_args
 
 from softde.checks import shown, whole
-from softde.optim.base import Optimizer
-from softde.optim.named import named
+from softde.optim.base import Optimizer, check_optimizer
+from softde.optim.named import AUTO, named
 
 ReadoutKind = Literal["smooth", "coarse", "noisy"]
 
@@ -60,3 +60,12 @@ def choose(dim: int, budget: int, readout: ReadoutKind = "smooth", population: i
         name = WITHOUT_CMA
     why = f"auto chose {name} for {dim:,} numbers, {budget:,} candidates and a {readout} read-out{note}"
     return Choice(named(name, dim, budget, population), name, why)
+
+
+def resolve(optimizer: Optimizer[Any] | str, dim: int, budget: int, readout: ReadoutKind = "smooth") -> Choice:
+    """The optimiser that is meant, by itself or by name, and why it was chosen if that is left to "auto"."""
+    if isinstance(optimizer, str):
+        known = optimizer != AUTO
+        return Choice(named(optimizer, dim, budget), optimizer, "") if known else choose(dim, budget, readout)
+    check_optimizer(optimizer)
+    return Choice(optimizer, type(optimizer).__name__, "")

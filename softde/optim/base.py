@@ -276,12 +276,13 @@ def spread(members: Float[Tensor, "population dim"]) -> float:
     """
     n, numbers = len(members), members.numel()
     share = members.new_full((n,), 1 / n)
-    mean, parts = members.T.mv(share), members.flatten().split(BLOCK_NUMBERS)
+    block_numbers = BLOCK_NUMBERS if members.device.type == "cpu" else numbers  # elsewhere each would be waited for
+    mean, parts = members.T.mv(share), members.flatten().split(block_numbers)
     squares = sum(float(part.dot(part)) for part in parts)
     around = squares - n * float(mean.dot(mean))
     if around > squares / 10:
         return math.sqrt(around / numbers)
-    around, blocks = 0.0, members.split(max(1, BLOCK_NUMBERS // n), dim=1)
+    around, blocks = 0.0, members.split(max(1, block_numbers // n), dim=1)
     spare = members.new_empty(blocks[0].shape)
     for block in blocks:  # both passes over a block read it from the cache
         centered = torch.sub(block, block.T.mv(share), out=spare[:, : block.shape[1]]).flatten()
@@ -354,12 +355,19 @@ def as_points(points: Any, population_size: int) -> Tensor:
 
 def as_tensor(values: Any, what: str) -> Tensor:
     """A copy as a tensor; whole numbers in a list say nothing of a dtype and become float32."""
-    copy = values.detach().clone() if isinstance(values, Tensor) else _tensor(values, what, None)
+    if isinstance(values, Tensor):  # row by row: a search rounds as one that was saved and read does
+        return values.detach().clone(memory_format=torch.contiguous_format)
+    copy = _tensor(values, what, None)
     return copy.float() if isinstance(values, (list, tuple)) and not copy.is_floating_point() else copy
 
 
 def as_scored(found: Any) -> Scored:
     """What a function returned: losses alone, or with what they are made of."""
+    if isinstance(found, tuple) and not isinstance(found, Scored) and any(map(_has_rows, found)):
+        raise ValueError(
+            "Expected losses (population,) from the function, but got a tuple of arrays: return Scored(losses, "
+            "residuals)."
+        )
     return found if isinstance(found, Scored) else Scored(found)
 
 
@@ -371,6 +379,8 @@ def as_losses(losses: Any, candidates: Tensor) -> Tensor:
             f"Expected one loss per candidate, shape ({candidates.shape[0]},), but got shape {tuple(told.shape)}: the "
             "loss takes all candidates (population, dim) at once and returns (population,)."
         )
+    if told.is_complex():
+        raise ValueError(f"Expected real losses, but got {told.dtype}: return their absolute values or real parts.")
     return told.to(device=candidates.device, dtype=torch.float64)
 
 
@@ -399,6 +409,10 @@ def as_candidates(asked: Any, state: State) -> Tensor:
     return candidates
 
 
+def _has_rows(value: Any) -> bool:
+    return bool(getattr(value, "ndim", isinstance(value, (list, tuple))))
+
+
 def _tensor(values: Any, what: str, dtype: torch.dtype | None) -> Tensor:
     try:
         return torch.tensor(values, dtype=dtype)
@@ -412,6 +426,11 @@ def check_tell(state: State, candidates: Tensor) -> None:
     """Refuse a tell without its ask, or with candidates of another shape or dtype."""
     if not state.asked:
         raise ValueError("tell came before ask: call ask first and tell with the state that it returned.")
+    if not isinstance(candidates, Tensor):
+        raise ValueError(
+            f"Expected the candidates that ask returned, a tensor, but got {type(candidates).__name__}: tell them as "
+            "they were asked, and convert a copy for the objective."
+        )
     if tuple(candidates.shape) != state.shape:
         raise ValueError(
             f"Expected the candidates that ask returned, of shape {state.shape}, but got "

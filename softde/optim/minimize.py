@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softde.checks import whole
-from softde.optim.auto import choose
+from softde.checks import shown, whole
+from softde.optim.auto import ReadoutKind, resolve
 from softde.optim.base import (
     Info,
     Optimizer,
@@ -18,7 +18,6 @@ from softde.optim.base import (
     as_points,
     as_tensor,
     check_budget,
-    check_optimizer,
     check_patience,
     check_target,
     generations,
@@ -26,14 +25,16 @@ from softde.optim.base import (
     stale,
     stop_reason,
 )
-from softde.optim.named import named
 
 START = -1  # the generation whose generator draws the start points
 
 
 @dataclass(frozen=True, eq=False)
 class MinimizeResult:
-    """What ``minimize`` found; ``state`` goes on where it stopped, with ``optimizer``."""
+    """What ``minimize`` found; ``state`` goes on where it stopped, with ``optimizer``.
+
+    name : of the optimiser, as it was asked for or chosen. why : it was chosen, with "auto"; else "".
+    """
 
     best_x: Tensor
     best_loss: float
@@ -42,11 +43,13 @@ class MinimizeResult:
     stop_reason: StopReason
     state: Any
     optimizer: Optimizer[Any]
+    name: str
+    why: str = ""
 
     def __repr__(self) -> str:
-        kind, dim = type(self.optimizer).__name__, len(self.best_x)
+        dim = len(self.best_x)
         return (
-            f"<MinimizeResult by {kind}: loss {self.best_loss:.4g} in {dim:,} dimensions; {self.evaluations:,} "
+            f"<MinimizeResult by {self.name}: loss {self.best_loss:.4g} in {dim:,} dimensions; {self.evaluations:,} "
             f"candidates; stopped: {self.stop_reason}>"
         )
 
@@ -61,6 +64,7 @@ def minimize(
     callback: Callable[[Any, Info], bool | None] | None = None,
     patience: int | None = None,
     min_improvement: float = 0.0,
+    readout: ReadoutKind = "smooth",
 ) -> MinimizeResult:
     """Minimise a function of many candidates at once.
 
@@ -77,6 +81,7 @@ def minimize(
     callback : called with (state, info) after every generation; returning True stops the search.
     patience, min_improvement : stop once so many candidates were scored since the best loss last fell; falls that add
         up to less than min_improvement do not count.
+    readout : what "auto" takes the function for: "smooth", "coarse" (with plateaus) or "noisy"; see ``choose``.
 
     Raises
     ------
@@ -85,11 +90,15 @@ def minimize(
         budget, the seed or the patience is no whole number, min_improvement is negative, target_loss is no number, or a
         name is unknown.
     """
+    for name, given in (("fn", fn), ("callback", callback)):
+        if not callable(given) and (name == "fn" or given is not None):
+            raise ValueError(f"{name}: expected a function, got {shown(given)}")
     budget, points = whole(budget, "budget"), as_tensor(init, "start points")
-    if isinstance(optimizer, str):
-        dim = points.shape[-1] if points.ndim else 0
-        optimizer = choose(dim, budget).optimizer if optimizer == "auto" else named(optimizer, dim, budget)
-    check_optimizer(optimizer)
+    if points.ndim not in (1, 2) or not points.numel():
+        found = tuple(points.shape)
+        raise ValueError(f"init: expected start points of shape (population, dim), or one point, (dim,), got {found}")
+    choice = resolve(optimizer, points.shape[-1], budget, readout)
+    optimizer = choice.optimizer
     check_budget(optimizer, budget)
     check_patience(patience, min_improvement)
     check_target(target_loss)
@@ -109,7 +118,7 @@ def minimize(
             break
     reason = reason or stop_reason(state, budget, target_loss)
     assert reason is not None  # generations() ends only for a reason
-    return MinimizeResult(state.best_x, state.best_loss, state.evaluations, tuple(trajectory), reason, state, optimizer)
+    return MinimizeResult(state.best_x, state.best_loss, state.evaluations, tuple(trajectory), reason, state, *choice)
 
 
 def around(point: Tensor, n: int, generator: torch.Generator) -> Tensor:

@@ -72,7 +72,8 @@ BY_NAME: dict[str, Made] = {
     "pso": lambda task: PSO(task.n or 24),
     "random": lambda task: RandomSearch(task.n or 24),
 }
-NAMES = ("auto", *BY_NAME)  # "auto": softde.optim.auto
+AUTO = "auto"  # softde.optim.auto
+NAMES = (AUTO, *BY_NAME)
 
 
 def named(name: str, dim: int, budget: int, population: int | None = None) -> Optimizer[Any]:

@@ -77,6 +77,7 @@ class Screen:
     def init(self, points: Any) -> ScreenState:
         """Start from points (starts, dim), float32 or float64."""
         points = as_points(points, self.starts)
+        check_beginning(self.optimizer, points)
         return ScreenState(points[0].clone(), math.inf, 0, 0, False, self.starts, points, None)
 
     def ask(self, state: ScreenState, generator: torch.Generator) -> tuple[Tensor, ScreenState]:
@@ -135,7 +136,8 @@ class TwoStage:
 
     Parameters
     ----------
-    first : a global search. then : a local one. evaluations : candidates that the first may score.
+    first : a global search. then : a local one. evaluations : candidates that the first may score; with a budget that
+        is no larger the second never begins.
     """
 
     state_type: ClassVar[type[TwoStageState]] = TwoStageState
@@ -163,6 +165,7 @@ class TwoStage:
     def init(self, points: Any) -> TwoStageState:
         """Start from points (population, dim) of the first search."""
         inner = self.first.init(points)
+        check_beginning(self.then, as_points(points, self.first.population_size))
         elite = inner.best_x.new_zeros((0, len(inner.best_x)))
         losses = torch.zeros(0, dtype=torch.float64, device=elite.device)
         first = inner.best_x.clone()
@@ -216,6 +219,13 @@ class TwoStage:
 def best_of(losses: Float[Tensor, " candidates"], n: int) -> Int[Tensor, " best"]:
     """Which n have the lowest losses, the lowest first; ties in their order."""
     return comparable(losses).argsort(stable=True)[:n]
+
+
+def check_beginning(optimizer: Optimiser, points: Float[Tensor, "points dim"]) -> None:
+    """Refuse, before anything is scored, what a search would refuse once it begins at some of these points."""
+    n = optimizer.population_size
+    for first in range(0, len(points), n):
+        optimizer.init(points[torch.arange(first, first + n, device=points.device) % len(points)])
 
 
 def begun(optimizer: Optimiser, points: Tensor, losses: Tensor) -> tuple[State, Info]:

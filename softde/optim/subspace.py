@@ -68,7 +68,8 @@ class Subspace:
     optimizer : searches z, of ``intrinsic_dim`` numbers. Its lengths (sigma, ...) are in units of z.
     intrinsic_dim : at most the number of coordinates of x.
     kind : of projection: "gaussian", "sparse" or "fastfood"; see ``projection``.
-    seed : of the projection, which is made again from it and never saved.
+    seed : of the projection, which is made again from it and never saved. All seeds of a run search the same random
+        subspace, this one, so the spread between them does not include its luck; another number here draws another.
     starts : start points; by default as many as the optimiser has candidates.
     anchor : the "best" start point or the "first".
     scale : standard deviation of a coordinate of x for z ~ N(0, I).
@@ -110,6 +111,7 @@ class Subspace:
                 f"Expected intrinsic_dim of at most the {points.shape[1]} coordinates of x, but got "
                 f"{self.intrinsic_dim}: lower it, or use {type(self.optimizer).__name__} without Subspace."
             )
+        self._begin(points[0], torch.Generator(points.device))  # what it refuses, it refuses before points are scored
         first, z = points[0], points.new_zeros((0, self.intrinsic_dim))
         return SubspaceState(first.clone(), math.inf, 0, 0, False, len(points), points, first.clone(), z, None)
 
@@ -166,7 +168,8 @@ class Subspace:
 
     def _begin(self, anchor: Tensor, generator: torch.Generator) -> State:
         """The search in z before its first ask."""
-        if isinstance(self.optimizer, Around):
+        held = getattr(self.optimizer, "optimizer", self.optimizer)  # Gauss-Newton steps sample as what they help does
+        if isinstance(self.optimizer, Around) and isinstance(held, Around):
             return self.optimizer.around(anchor.new_zeros(self.intrinsic_dim))
         shape = self.optimizer.population_size, self.intrinsic_dim
         z = torch.randn(shape, generator=generator, dtype=anchor.dtype, device=generator.device)

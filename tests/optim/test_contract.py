@@ -285,6 +285,19 @@ def test_every_state_can_be_written(optimizer, scored):
 
 
 @every
+def test_a_start_that_lies_column_by_column_goes_on_the_same_when_saved(optimizer):
+    rows = start().float()
+    columns = rows.T.contiguous().T
+    assert not columns.is_contiguous()
+    whole = list(generations(optimizer, optimizer.init(columns), sphere, 6 * N, 3))
+    for first, again in zip(whole, generations(optimizer, optimizer.init(rows), sphere, 6 * N, 3), strict=True):
+        assert torch.equal(first.candidates, again.candidates) and first.info == again.info
+    state = state_from_tensors(optimizer, *state_to_tensors(whole[1].state))
+    rest = list(generations(optimizer, state, sphere, 6 * N, 3))
+    assert [s.info for s in rest] == [s.info for s in whole[2:]]
+
+
+@every
 def test_unscored_candidates_survive_in_the_record_and_never_win(optimizer):
     calls = []
 

@@ -211,7 +211,7 @@ def test_one_start_point_is_the_first_of_many_around_it(dtype):
 
 
 def test_a_start_that_is_neither_a_point_nor_points():
-    for wrong in (3.0, torch.zeros(2, 3, 4)):
+    for wrong in (3.0, [], torch.zeros(2, 3, 4)):
         with pytest.raises(ValueError, match=r"start points of shape \(population, dim\)"):
             minimize(functions.sphere, OPTIMIZER, wrong, 80)
     with pytest.raises(ValueError, match="finite start points"):
@@ -221,6 +221,33 @@ def test_a_start_that_is_neither_a_point_nor_points():
 def test_auto_finds_the_few_numbers_that_matter_among_a_thousand():
     result = minimize(lambda x: (x[:, :3] ** 2).sum(dim=1), "auto", [5.0] * 1000, budget=2000)
     assert result.best_loss < 1e-3 and result.best_x.shape == (1000,)  # 75 at the start
+
+
+def test_a_result_says_what_was_taken_and_why():
+    fn = functions.sphere
+    found = {kind: minimize(fn, "auto", [1.0] * 9, 200, readout=kind) for kind in ("smooth", "coarse", "noisy")}
+    assert {kind: (r.name, r.why) for kind, r in found.items()} == {kind: choose(9, 200, kind)[1:] for kind in found}
+    assert f"by {found['coarse'].name}: loss" in repr(found["coarse"])
+    by_name, own = minimize(fn, "shade", [1.0] * 9, 200), minimize(fn, OPTIMIZER, points(), 80)
+    assert (by_name.name, by_name.why, own.name, own.why) == ("shade", "", "DE", "")
+    with pytest.raises(ValueError, match="readout: expected 'smooth', 'coarse' or 'noisy', got 'rough'"):
+        minimize(fn, "auto", [1.0] * 9, 200, readout="rough")
+
+
+@pytest.mark.parametrize(
+    ("fn", "message"),
+    [
+        (3, "fn: expected a function, got 3"),
+        (lambda x: functions.sphere(x) + 1j, "Expected real losses, but got torch.complex"),
+        (lambda x: (functions.sphere(x), x[:, :2]), r"a tuple of arrays: return Scored\(losses, residuals\)"),
+    ],
+)
+def test_functions_that_return_something_else(fn, message):
+    with pytest.raises(ValueError, match=message):
+        minimize(fn, OPTIMIZER, points(), 80)
+    with pytest.raises(ValueError, match="callback: expected a function, got 3"):
+        minimize(functions.sphere, OPTIMIZER, points(), 80, callback=3)
+    assert minimize(lambda x: tuple(functions.sphere(x)), OPTIMIZER, points(), 80).evaluations == 80
 
 
 # ---- patience --------------------------------------------------------------------------------------------------------

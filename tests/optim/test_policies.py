@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from softde.optim import (
+    CMAES,
     DE,
     Screen,
+    Subspace,
     TwoStage,
     generations,
     generator_for,
@@ -101,6 +103,29 @@ def test_a_saved_search_goes_on_in_its_second_stage():
 def test_budgets_pay_for_the_start_points():
     with pytest.raises(ValueError, match="at least the population size, which is 64, but it is 50"):
         minimize(sphere, Screen(DE(population_size=8)), points(64), budget=50)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "dim", "message"),
+    [
+        (TwoStage(DE(8), CMAES(8), 400), 3000, "at most 2,000 coordinates for a full covariance"),
+        (TwoStage(DE(8), Subspace(CMAES(8), 500), 400), 100, "intrinsic_dim of at most the 100 coordinates"),
+        (TwoStage(DE(8), DE(16, unit=3), 400), 100, "multiple of unit=3"),
+        (Screen(CMAES(8), 64), 3000, "at most 2,000 coordinates for a full covariance"),
+        (Screen(DE(8, unit=7), 64), 100, "multiple of unit=7"),
+        (Screen(DE(8, bounds=(-4.2, 4.2)), 64), 2000, "start points within the bounds"),  # few of them lie outside
+        (Subspace(CMAES(8), 2500), 3000, "at most 2,000 coordinates for a full covariance"),
+        (Subspace(CMAES(8), 1), 3000, "at least 2 coordinates"),
+        (Subspace(DE(8, unit=7), 20), 3000, "multiple of unit=7"),
+        (Screen(TwoStage(DE(8), Subspace(DE(8, bounds=(0.5, 1.0)), 20), 80), 64), 3000, "points within the bounds"),
+    ],
+)
+def test_what_a_search_would_refuse_later_is_refused_before_anything_is_scored(optimizer, dim, message):
+    pytest.importorskip("cma")
+    scored = []
+    with pytest.raises(ValueError, match=message):
+        minimize(lambda x: scored.append(len(x)) or sphere(x), optimizer, [0.0] * dim, 2000)
+    assert not scored
 
 
 def test_refuses_what_cannot_work():
