@@ -421,8 +421,37 @@ def test_settings_that_cannot_work(refused: Callable[..., str]) -> None:
     message = refused(*align, "--optimizer", "shade", "--strategy", "rand1bin")
     assert "--strategy: only differential evolution has strategies, not 'shade'; use --optimizer de" in message
     assert "--seeds: expected whole numbers with commas between them" in refused(*align, "--seeds", "0;1")
+    assert "seeds: expected each number once, got [0, 1, 1]" in refused(*align, "--seeds", "0,1,1")
+    assert "seed: got 1 beside seeds=[0, 1]; give one or the other" in refused(*align, "--seed", 1, "--seeds", "0,1")
     assert "steps: expected a whole number of at least 1, got 0" in refused(*align, "--warm-start", 0)
     assert "num_virtual_tokens: expected 1 or more" in refused(*align, "--num-virtual-tokens", 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "least"),
+    [
+        ((), 16),  # cma-gn
+        (("--readout", "sequence"), 16),
+        (("--readout", "argmax"), 8),  # shade-gn
+        (("--readout", "sampled"), 8),
+        (("--readout", "sampled", "--draws", "fresh"), 16),  # es
+        (("--readout", "argmax", "--optimizer", "cma"), 16),
+        (("--readout", "argmax", "--population", 12), 12),
+    ],
+)
+def test_the_least_budget_is_that_of_the_optimiser_taken_for_the_read_out(
+    refused: Callable[..., str], words: tuple[object, ...], least: int
+) -> None:
+    asked = ("align", "Saudi Arabia", *words, "--model", "./nowhere", "--budget")
+    assert f"at least the population size, which is {least}, " in refused(*asked, least - 1)
+    assert "there is no folder './nowhere'" in refused(*asked, least, model_loaded=True)
+
+
+def test_a_budget_that_the_library_takes(softde: Call, model: Path, tea: Path) -> None:
+    asked = ("--model", model, "--survey", tea, "--budget", 10, "--readout", "argmax", "--out", "a")
+    code, _, err = softde("align", "Ireland", *asked)
+    assert code == 0 and "auto chose shade-gn " in err
+    assert json.loads(Path("a/result.json").read_text())["evaluations"] == 8
 
 
 def test_unknown_models(refused: Callable[..., str], tmp_path: Path, model: Path) -> None:

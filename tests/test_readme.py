@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 EXTENDING = ROOT / "docs" / "extending.md"
 OPTIMIZERS = ROOT / "docs" / "optimizers.md"
+SPACES = ROOT / "docs" / "spaces.md"
 PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 LANGUAGES = {"python", "bash", "toml", "csv", "text"}
 CHEAP = {
@@ -47,8 +48,10 @@ def test_every_block_names_its_language(page: Path) -> None:
     assert set(fences[1::2]) <= {""}
 
 
-@pytest.mark.parametrize("page", [README, EXTENDING, OPTIMIZERS], ids=lambda page: page.name)
-def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [README, EXTENDING, OPTIMIZERS, SPACES], ids=lambda page: page.name)
+def test_python_blocks_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
     found = blocks(page, "python")
@@ -57,6 +60,8 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
         exec(compile(block, f"{page.name}, Python block {number}", "exec", dont_inherit=True), namespace)
     if page == README:
         assert (tmp_path / "saudi-arabia.safetensors").stat().st_size > 0
+    if page == SPACES:  # what is shown as printed is
+        assert blocks(page, "text")[0] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -22,7 +22,6 @@ from softde.cli.options import (
     Region,
     Revision,
     SurveyOption,
-    numbers,
     path,
 )
 from softde.cli.outcome import interrupted, introduce, next_steps, show_result, write_peft
@@ -34,6 +33,7 @@ from softde.cli.search import (
     gradient_of,
     optimizer_of,
     readout_of,
+    seeds_of,
     side_effects_of,
     space_of,
 )
@@ -112,8 +112,8 @@ def align(
     asked = load_survey(survey)
     goal, norm = target_of(asked, region, edition, target, distance, held_out, human, norm)
     folder = writable(out or Path("runs") / slug(goal.region))
-    limit = budget_of(optimizer, strategy, population, budget)
-    several = None if seeds is None else numbers(seeds, "seeds")
+    limit = budget_of(optimizer, strategy, population, budget, readout, draws)
+    several = seeds_of(seed, seeds)
     steps = gradient_of(warm_start)
     beside = side_effects_of(side_effects)
     check_stops(target_loss, patience, max_seconds, max_tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from softde.cli.options import numbers
 from softde.cli.printing import say
 
 if TYPE_CHECKING:
@@ -13,17 +14,17 @@ if TYPE_CHECKING:
 ANY_DIM = 10_000  # what is checked before a model is loaded does not depend on it
 
 
-def budget_of(name: str, strategy: str | None, population: int | None, budget: int | None) -> int:
+def budget_of(
+    name: str, strategy: str | None, population: int | None, budget: int | None, readout: str, draws: str
+) -> int:
     """How many candidates; refuses settings that cannot work, before anything is loaded."""
-    from softde.align import AUTO, BUDGET
-    from softde.optim import choose, named
+    from softde.align import BUDGET, kind_of_readout
+    from softde.optim.auto import resolve
     from softde.optim.base import check_budget
 
     limit = BUDGET if budget is None else budget
-    found = optimizer_of(name, strategy, population, limit, ANY_DIM, "expected", "fixed")
-    if isinstance(found, str):
-        found = choose(ANY_DIM, limit).optimizer if found == AUTO else named(found, ANY_DIM, limit)
-    check_budget(found, limit)
+    found = optimizer_of(name, strategy, population, limit, ANY_DIM, readout, draws)
+    check_budget(resolve(found, ANY_DIM, limit, kind_of_readout(readout_of(readout), draws)).optimizer, limit)
     return limit
 
 
@@ -50,6 +51,13 @@ def optimizer_of(
     found: Any = named("de", dim, budget)
     size = found.population_size if population is None else population
     return replace(found, strategy=strategy, population_size=size)
+
+
+def seeds_of(seed: int, seeds: str | None) -> list[int] | None:
+    """Several seeds, or None where only one is asked for; refuses what `align` would, before anything is loaded."""
+    from softde.align.settings import chosen_seeds
+
+    return None if seeds is None else list(chosen_seeds(seed, numbers(seeds, "seeds")))
 
 
 def check_stops(
