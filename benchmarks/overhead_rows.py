@@ -17,8 +17,11 @@ from torch import Tensor
 
 from softde.optim import DE, Optimizer, generator_for
 from softde.optim.adaptive import JADE, JSO, LSHADE, SHADE
+from softde.optim.base import informed
 from softde.optim.cmaes import CMAES
 from softde.optim.es import SPSA, OpenAIES
+from softde.optim.gauss_newton import WINDOW, GaussNewton
+from softde.optim.named import INTRINSIC_DIM
 from softde.optim.pso import PSO
 from softde.optim.random_search import RandomSearch
 from softde.optim.subspace import Subspace
@@ -26,6 +29,7 @@ from softde.optim.subspace import Subspace
 SUBSPACE = 500  # dimensions of the search in a subspace
 TOKEN = 4096  # coordinates of one soft token of Llama-3-8B
 IMPROVING = 0.3  # of the trials
+RESIDUALS = 6  # scores of the VSM13
 FAR = 1e9  # generations: schedules must not end while they are timed
 BOUND = 5.0  # for libraries that cannot do without bounds; the start points have unit spread
 
@@ -60,6 +64,17 @@ UPDATE_FLOOR = Floor(2, "CMA, SNES, CEM: candidates are written, and read for th
 PAIRS_FLOOR = Floor(1.5, "antithetic pairs: candidates are written, one of each pair is read for the update")
 SWARM_FLOOR = Floor(5.3, "PSO: position, velocity and own best are read, the former two and 30 % of the latter written")
 SUBSPACE_FLOOR = Floor(1, f"subspace: candidates are written, the {SUBSPACE} × dim matrix is read", SUBSPACE)
+STEPS_FLOOR = Floor(
+    WINDOW + 1.2,
+    f"shade-gn, GaussNewton(SHADE(n)): the candidates of {WINDOW} generations are read for the steps, trials written; "
+    f"0.7^{WINDOW} = 0.24 of the members are older, and read as well",
+)
+SUBSPACE_STEPS_FLOOR = Floor(
+    1,
+    f"cma-gn, Subspace(GaussNewton(CMAES(n)), {INTRINSIC_DIM}): candidates are written, the {INTRINSIC_DIM} × dim "
+    "matrix is read; steps are made in the subspace",
+    INTRINSIC_DIM,
+)
 
 
 @dataclass(frozen=True)
@@ -114,14 +129,18 @@ def fitness(n: int) -> Iterator[np.ndarray]:
 # ---- softde ----------------------------------------------------------------------------------------------------------
 
 
-def ours(make: Callable[[int], Optimizer[Any]]) -> Drive:
+def ours(make: Callable[[int], Optimizer[Any]], residuals: int = 0) -> Drive:
+    """residuals : told of each candidate beside its loss: signed, from a table of their own."""
+
     def drive(points: Tensor, losses: Iterator[np.ndarray]) -> Generation:
         optimizer, device = make(len(points)), points.device
-        state = optimizer.init(points)
+        state, signed = optimizer.init(points), np.random.default_rng(1)
 
         def generation() -> object:
             nonlocal state
             candidates, asked = optimizer.ask(state, generator_for(0, state.generation, device))
+            if residuals:
+                asked = informed(optimizer, asked, signed.standard_normal((len(candidates), residuals)))
             state, info = optimizer.tell(asked, candidates, torch.from_numpy(next(losses))[: len(candidates)])
             return info
 
@@ -141,6 +160,9 @@ OURS = [
     Row("CMAES, diagonal", "", UPDATE_FLOOR, ours(lambda n: CMAES(population_size=n, covariance="diagonal"))),
     Row(f"Subspace(CMAES, {SUBSPACE})", "", SUBSPACE_FLOOR,
         ours(lambda n: Subspace(CMAES(population_size=n), SUBSPACE))),
+    Row("shade-gn", "", STEPS_FLOOR, ours(lambda n: GaussNewton(SHADE(population_size=n)), RESIDUALS)),
+    Row("cma-gn", "", SUBSPACE_STEPS_FLOOR,
+        ours(lambda n: Subspace(GaussNewton(CMAES(population_size=n)), INTRINSIC_DIM), RESIDUALS)),
     Row("OpenAIES", "", PAIRS_FLOOR, ours(lambda n: OpenAIES(population_size=n))),
     Row("SPSA", "", PAIRS_FLOOR, ours(lambda n: SPSA(population_size=n))),
     Row("PSO", "", SWARM_FLOOR, ours(lambda n: PSO(population_size=n))),

@@ -71,6 +71,28 @@ def test_floors_are_bytes_at_the_speed_of_the_copy(bench: Any) -> None:
     assert rows["Subspace(CMAES, 500)"].floor.bytes(10, 1000) == 4 * 1000 * (10 + 500)
 
 
+def test_steps_by_residuals_have_rows_that_are_told_residuals(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from softde.optim import GaussNewton
+
+    told, inform = [], GaussNewton.inform
+
+    def seen(self: GaussNewton, state: Any, residuals: Any) -> Any:
+        told.append(residuals)
+        return inform(self, state, residuals)
+
+    monkeypatch.setattr(GaussNewton, "inform", seen)
+    rows = {row.name: row for row in bench.OURS}
+    for name, generations in (("shade-gn", 4), ("cma-gn", 3)):  # the first of cma-gn scores start points
+        told.clear()
+        generation = rows[name].drive(torch.randn(16, 300), bench.fitness(16))
+        counts = [len(generation().losses) for _ in range(4)]
+        assert counts == [16] * 4
+        assert [residuals.shape for residuals in told] == [(16, 6)] * generations
+        assert all((residuals < 0).any() and (residuals > 0).any() for residuals in told)
+    assert rows["shade-gn"].floor.bytes(10, 1000) == pytest.approx(4 * 1000 * 10 * 5.2)
+    assert rows["cma-gn"].floor.bytes(10, 1000) == 4 * 1000 * (10 + 200)
+
+
 def test_nothing_of_this_machine_but_its_processor_is_told(page: list[str]) -> None:
     import platform
 

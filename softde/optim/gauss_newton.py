@@ -31,6 +31,7 @@ from softde.optim.base import (
     check_tell,
     passed_on,
     recommendation,
+    row_blocks,
 )
 from softde.optim.cmaes import CMAES
 from softde.optim.de import Evolution
@@ -61,7 +62,7 @@ class GaussNewtonState(State):
     """The state of the search, and the latest candidates whose residuals are known, oldest first."""
 
     optimizer: Any
-    points: Tensor  # (known, dim) float64
+    points: Tensor  # (known, dim), in the type of the candidates
     residuals: Tensor  # (known, residuals) float64
     losses: Tensor  # (known,) float64
     pending: Tensor  # (population, residuals) float64 of the pending ask; (0, 0) until `inform`
@@ -105,13 +106,13 @@ class GaussNewton:
         """Start from N(point, sigma^2 I) with nothing scored, which only CMA-ES can. point: (dim,)."""
         if not isinstance(self.optimizer, CMAES):
             name = type(self.optimizer).__name__
-            raise ValueError(f"optimizer: {name} begins with start points; take GaussNewton({name}) without Subspace")
+            raise ValueError(f"optimizer: {name} begins with start points, not around one; call init")
         return _fresh(self.optimizer.around(point))
 
     def ask(self, state: GaussNewtonState, generator: torch.Generator) -> tuple[Tensor, GaussNewtonState]:
         """Candidates to score, (population, dim): those of the search, the last ones of them replaced by steps."""
+        steps = list(islice(self._steps(state), min(STEPS, state.population_size // 4)))  # before there are candidates
         candidates, inner = self.optimizer.ask(state.optimizer, generator)
-        steps = list(islice(self._steps(state), min(STEPS, len(candidates) // 4)))
         for row, step in zip((-len(steps), -1, -2), steps, strict=False):  # half a step next to the whole one
             candidates[row] = step.to(candidates)
         return candidates, replace(state, asked=True, optimizer=inner)
@@ -145,16 +146,19 @@ class GaussNewton:
 
     def _known(self, state: GaussNewtonState, candidates: Tensor, losses: Tensor) -> dict[str, Tensor]:
         """The latest candidates with finite residuals, and the best of all."""
-        rows = state.pending.isfinite().all(1) & losses.isfinite()
-        known = {"points": candidates.double()[rows], "residuals": state.pending[rows], "losses": losses[rows]}
+        told = (state.pending.isfinite().all(1) & losses.isfinite()).nonzero().flatten()
+        residuals, losses = state.pending[told], losses[told]
         if len(state.points):
-            known = {name: torch.cat([getattr(state, name), new]) for name, new in known.items()}
-        extra = len(known["losses"]) - WINDOW * state.population_size
-        if extra <= 0:
-            return known
-        kept = torch.arange(extra, len(known["losses"]), device=losses.device)
-        kept[0] = min(extra, int(known["losses"].argmin()))  # the oldest, or the best if that is older still
-        return {name: all_of_them[kept] for name, all_of_them in known.items()}
+            residuals, losses = torch.cat([state.residuals, residuals]), torch.cat([state.losses, losses])
+        extra = max(0, len(losses) - WINDOW * state.population_size)
+        kept = torch.arange(extra, len(losses), device=losses.device)
+        if extra:
+            kept[0] = min(extra, int(losses.argmin()))  # the oldest, or the best if that is older still
+        old, new = kept[kept < len(state.points)], told[kept[kept >= len(state.points)] - len(state.points)]
+        points = candidates.new_empty((len(kept), candidates.shape[1]))  # written once: they are the most of a state
+        torch.index_select(state.points.to(points), 0, old, out=points[: len(old)])  # a saved state may have float64
+        torch.index_select(candidates, 0, new, out=points[len(old) :])
+        return {"points": points, "residuals": residuals[kept], "losses": losses[kept]}
 
     def _steps(self, state: GaussNewtonState) -> Iterator[Tensor]:
         """Where the residuals would be 0 if they were linear, seen from the mean and from the best candidate."""
@@ -165,7 +169,7 @@ class GaussNewton:
         if step is not None:
             yield mean + step
         best = int(state.losses.argmin())
-        there = state.points[best]
+        there = state.points[best].double()
         from_best = newton_step(state.points, state.residuals, there, AT_BEST, state.residuals[best])
         if from_best is not None:
             yield there + from_best
@@ -185,12 +189,14 @@ def newton_step(
     It is no longer than the median distance of the points from the centre. there : the residuals at the centre, through
     which the line then goes.
     """
-    away = points - centre
-    squares = away.square().sum(1)
-    apart = squares > 0
-    if int(apart.sum()) < 2:
+    squares = _squares(points, centre)
+    apart = (squares > 0).nonzero().flatten()
+    if len(apart) < 2:
         return None
-    away, squares, residuals = away[apart], squares[apart], residuals[apart]
+    squares, residuals = squares[apart], residuals[apart]
+    away = centre.new_empty((len(apart), len(centre)))  # the only large array, changed in its place
+    for rows in row_blocks(away):
+        torch.sub(points[apart[rows]], centre, out=away[rows])
     radius = squares.sqrt().median()
     weights = (radius.square() / squares) ** fit.power
     if there is None:
@@ -198,7 +204,7 @@ def newton_step(
     else:
         middle, height = torch.zeros_like(centre), there
     root = weights.sqrt()[:, None]
-    x, y = root * (away - middle), root * (residuals - height)
+    x, y = away.sub_(middle).mul_(root), root * (residuals - height)
     gram = x @ x.T
     if float(gram.trace()) <= ROUNDING * float(squares.sum()):
         return None  # all in one place
@@ -214,6 +220,12 @@ def newton_step(
     if not (0 < length < math.inf):
         return None
     return step * min(1.0, float(radius) / length)
+
+
+def _squares(points: Float[Tensor, "known dim"], centre: Float[Tensor, " dim"]) -> Float[Tensor, " known"]:
+    """Squared distances from the centre, a few points at a time: two at least, as one alone is summed otherwise."""
+    few = min(len(list(row_blocks(points))), len(points) // 2)
+    return torch.cat([(block - centre).square_().sum(1) for block in points.tensor_split(max(1, few))])
 
 
 def _mean(inner: Any) -> Float[Tensor, " dim"]:
@@ -239,4 +251,5 @@ def _fresh(inner: Any) -> GaussNewtonState:
 def _nothing(inner: Any) -> dict[str, Tensor]:
     """No candidates."""
     none = inner.best_x.new_zeros(0, dtype=torch.float64)
-    return {"points": none.new_zeros((0, len(inner.best_x))), "residuals": none.new_zeros((0, 0)), "losses": none}
+    points = inner.best_x.new_zeros((0, len(inner.best_x)))
+    return {"points": points, "residuals": none.new_zeros((0, 0)), "losses": none}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from softde.optim import (
     state_from_tensors,
     state_to_tensors,
 )
+from softde.optim import base as optim_base
 from softde.optim.base import informed
 from softde.optim.gauss_newton import AROUND_MEAN, AT_BEST, DAMPING, STEPS, WINDOW, Fit, newton_step
 
@@ -109,6 +111,19 @@ def test_the_step_is_that_of_a_slow_ridge_regression(fit, known, at_one):
         points.numpy(), residuals.numpy(), centre.numpy(), fit, None if there is None else there.numpy()
     )
     assert step is not None and np.allclose(step.numpy(), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("known", [3, 12, 65])
+@pytest.mark.parametrize("per_block", [1, 2, 7, 10_000])
+def test_the_step_is_the_same_from_any_type_and_a_few_points_at_a_time(known, per_block, monkeypatch):
+    points, residuals = drawn(known, DIM, seed=4).float(), drawn(known, TERMS, seed=5)
+    arguments = [(points.mean(0).double(), AROUND_MEAN), (points[2].double(), AT_BEST, residuals[2])]
+    expected = [newton_step(points.double(), residuals, *rest) for rest in arguments]
+    before = points.clone()
+    monkeypatch.setattr(optim_base, "BLOCK_NUMBERS", per_block * DIM)
+    for step, rest in zip(expected, arguments, strict=True):
+        assert step is not None and torch.equal(newton_step(points, residuals, *rest), step)
+    assert torch.equal(points, before)
 
 
 def test_of_linear_residuals_one_step_is_the_shortest_way_to_zero():
@@ -213,10 +228,41 @@ def test_it_remembers_the_latest_candidates_and_the_best_of_all():
         residuals = linear(asked).residuals
         losses = torch.arange(N).double() + 1 + generation  # never as good again as the first ever
         state, _ = optimizer.tell(optimizer.inform(state, residuals), asked, losses)
-        told.append(asked.double())
+        told.append(asked)
     everything = torch.cat(told)
     assert torch.equal(state.points, torch.cat([everything[:1], everything[-WINDOW * N + 1 :]]))
     assert state.losses[0] == 1.0 and len(state.residuals) == WINDOW * N
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("inner", [SHADE(8), CMAES(8)])
+def test_points_are_kept_in_the_type_of_the_population(inner, dtype):
+    optimizer = GaussNewton(inner)
+    state = optimizer.init(drawn(8, DIM, seed=3).to(dtype))
+    for generation in range(WINDOW + 2):
+        assert state.points.dtype == dtype
+        asked, state = optimizer.ask(state, generator_for(0, generation))
+        scored = linear(asked)
+        state, _ = optimizer.tell(optimizer.inform(state, scored.residuals), asked, scored.losses)
+    assert len(state.points) == 8 * WINDOW and state.residuals.dtype == state.losses.dtype == torch.float64
+
+
+def test_a_state_saved_with_points_in_float64_goes_on_as_it_would_have():
+    optimizer = GaussNewton(SHADE(8))
+    _, state = walk(optimizer, curved, 6)
+    tensors, numbers = state_to_tensors(replace(state, points=state.points.double()))
+    loaded = state_from_tensors(optimizer, tensors, numbers)
+    for generation in range(6, 9):
+        (asked, state), (again, loaded) = (
+            optimizer.ask(each, generator_for(5, generation)) for each in (state, loaded)
+        )
+        assert torch.equal(asked, again)
+        scored = curved(asked)
+        state, loaded = (
+            optimizer.tell(optimizer.inform(each, scored.residuals), asked, scored.losses)[0]
+            for each in (state, loaded)
+        )
+        assert loaded.points.dtype == torch.float32 and torch.equal(state.points, loaded.points)
 
 
 def test_candidates_without_residuals_or_losses_are_no_points():
@@ -226,7 +272,7 @@ def test_candidates_without_residuals_or_losses_are_no_points():
     losses[1], residuals[4, 2], residuals[5, 0] = np.nan, np.nan, np.inf
     state, info = optimizer.tell(optimizer.inform(state, residuals), asked, losses)
     kept = [i for i in range(N) if i not in (1, 4, 5)]
-    assert torch.equal(state.points, asked[kept].double()) and info.nan_count == 1
+    assert torch.equal(state.points, asked[kept]) and info.nan_count == 1
     asked, state = optimizer.ask(state, generator_for(0, 1))
     state, _ = optimizer.tell(optimizer.inform(state, torch.full((N, TERMS), np.nan)), asked, linear(asked).losses)
     assert len(state.points) == len(kept)
@@ -318,10 +364,8 @@ def test_refuses():
     for inner in (DE(8, bounds=(-1.0, 1.0)), SHADE(8, reevaluate=1)):
         with pytest.raises(ValueError, match="Gauss-Newton steps know no bounds and no re-evaluation; leave both out"):
             GaussNewton(inner)
-    with pytest.raises(
-        ValueError, match="SHADE begins with start points; take GaussNewton\\(SHADE\\) without Subspace"
-    ):
-        walk(Subspace(GaussNewton(SHADE(8)), 5))
+    with pytest.raises(ValueError, match="SHADE begins with start points, not around one; call init"):
+        GaussNewton(SHADE(8)).around(torch.zeros(DIM))
     optimizer = GaussNewton(CMAES(N))
     state = optimizer.around(torch.zeros(DIM))
     with pytest.raises(ValueError, match="inform came before ask"):

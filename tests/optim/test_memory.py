@@ -205,31 +205,48 @@ def test_a_search_in_recycled_memory_equals_one_whose_states_are_all_kept():
 
 
 PEAK = """
+import sys
 import torch
 from pathlib import Path
-from softde.optim import DE, generator_for
+from softde.optim import DE, SHADE, GaussNewton, generator_for
+from softde.optim.base import informed
 
 def resident(name):
     return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").open() if line.startswith(name))
 
 def generation(state, losses):
     candidates, asked = optimizer.ask(state, generator_for(0, state.generation))
+    asked = informed(optimizer, asked, torch.randn(64, 6, generator=generator_for(1, state.generation)))
     return optimizer.tell(asked, candidates, losses - state.generation * (torch.arange(64) % 3 == 0))[0]
 
 torch.set_num_threads(1)
-optimizer, losses = DE(64), torch.rand(64)
+optimizer, dim, losses = eval(sys.argv[1]), int(sys.argv[2]), torch.rand(64)
 small = optimizer.init(torch.zeros(64, 4096))
 for _ in range(3):
     small = generation(small, losses)
 before = resident("VmRSS")
-state = optimizer.init(torch.zeros(64, 204_800).normal_())
-for _ in range(4):
+state = optimizer.init(torch.zeros(64, dim).normal_())
+for _ in range(int(sys.argv[3])):
     state = generation(state, losses)
-print((resident("VmHWM") - before) / (4 * 64 * 204_800))
+print((resident("VmHWM") - before) / (4 * 64 * dim))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's peak of the resident memory is read from /proc")
+def most(optimizer: str, dim: int, generations: int) -> float:
+    """Copies of a population of 64 that a search takes at most."""
+    command = [sys.executable, "-c", PEAK, optimizer, str(dim), str(generations)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's peak of the resident memory is from /proc")
+
+
+@on_linux
 def test_a_large_population_stays_under_four_copies():
-    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
-    assert 2 < float(done.stdout) < 4
+    assert 2 < most("DE(64)", 204_800, 4) < 4
+
+
+@on_linux
+def test_gauss_newton_steps_take_what_they_keep_and_once_that_in_float64():
+    """SHADE's own 8 copies at most, the candidates of 4 generations, and these in float64 for a step: 8 + 4 + 8."""
+    assert 4 + 8 < most("GaussNewton(SHADE(64))", 51_200, 6) < 8 + 4 + 8 + 2
