@@ -286,7 +286,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one small shape, few rounds")
     parser.add_argument("--shapes", nargs="+", type=shape, metavar="N,DIM", help="instead of the three of the table")
-    parser.add_argument("--only", default="", metavar="REGEX", help="rows whose name it finds")
+    parser.add_argument("--only", default="", metavar="REGEX", help="rows whose name it finds; e.g. -gn")
     parser.add_argument("--device", default="cpu", help="on cuda only softde's rows are measured")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--cap", type=float, default=CAP, help=f"seconds per optimiser and shape ({CAP:g})")
@@ -304,7 +304,7 @@ def main(given: Sequence[str] | None = None) -> int:
     shapes = options.shapes or (QUICK if options.quick else SHAPES)
     rounds = options.rounds or (3 if options.quick else ROUNDS)
     rows = [*OURS, *(PEERS if device.type == "cpu" else [])]
-    rows = [row for row in rows if re.search(options.only, row.name)]
+    rows = [row for row in rows if re.search(options.only, row.name) and (options.only or not row.alone)]
     logging.disable(logging.INFO)  # EvoTorch
     torch.set_num_threads(1)
     tables = [measure(size, rows, device, rounds, options.cap, CLOCKS[options.clock]) for size in shapes]

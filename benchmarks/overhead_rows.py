@@ -79,12 +79,17 @@ SUBSPACE_STEPS_FLOOR = Floor(
 
 @dataclass(frozen=True)
 class Row:
-    """One optimiser. package : what has to be installed; "" for softde itself."""
+    """One optimiser.
+
+    package : what has to be installed; "" for softde itself. alone : not timed beside others unless it is named, since
+    after its large float64 arrays they get their memory in another way (pymoo in two thirds of the time).
+    """
 
     name: str
     package: str
     floor: Floor
     drive: Drive
+    alone: bool = False
 
     @property
     def ours(self) -> bool:
@@ -160,9 +165,9 @@ OURS = [
     Row("CMAES, diagonal", "", UPDATE_FLOOR, ours(lambda n: CMAES(population_size=n, covariance="diagonal"))),
     Row(f"Subspace(CMAES, {SUBSPACE})", "", SUBSPACE_FLOOR,
         ours(lambda n: Subspace(CMAES(population_size=n), SUBSPACE))),
-    Row("shade-gn", "", STEPS_FLOOR, ours(lambda n: GaussNewton(SHADE(population_size=n)), RESIDUALS)),
+    Row("shade-gn", "", STEPS_FLOOR, ours(lambda n: GaussNewton(SHADE(population_size=n)), RESIDUALS), True),
     Row("cma-gn", "", SUBSPACE_STEPS_FLOOR,
-        ours(lambda n: Subspace(GaussNewton(CMAES(population_size=n)), INTRINSIC_DIM), RESIDUALS)),
+        ours(lambda n: Subspace(GaussNewton(CMAES(population_size=n)), INTRINSIC_DIM), RESIDUALS), True),
     Row("OpenAIES", "", PAIRS_FLOOR, ours(lambda n: OpenAIES(population_size=n))),
     Row("SPSA", "", PAIRS_FLOOR, ours(lambda n: SPSA(population_size=n))),
     Row("PSO", "", SWARM_FLOOR, ours(lambda n: PSO(population_size=n))),
