@@ -1,7 +1,8 @@
 """The rule of `auto`, made from the records of the quality benchmark, and where it is written.
 
 For each kind of read-out and each budget of the benchmark, the name with the best mean rank over the kind's problems,
-dimensions and seeds; of equal names the one with the best over all budgets. Losses below 0.1 points count as equal.
+dimensions and seeds; of names within one standard error of it the one with the best over all budgets. Losses below 0.1
+points count as equal.
 Where the embedded model was searched with two or more of the names, at a mark near the budget, its ranks decide. A name
 holds up to the geometric middle between its budget and the next; budgets with the same name are one row.
 """
@@ -37,13 +38,17 @@ CODE, PAGE = HERE / "softde/optim/auto.py", HERE / "docs/optimizers.md"
 
 
 class Pick(NamedTuple):
-    """What won at one budget: mean ranks, the best first, of so many instances; on the model or on cheap problems."""
+    """What won at one budget: mean ranks, the winner's first, of so many instances; on the model or on cheap problems.
+
+    close : names whose mean rank is the best or within one standard error of it, of their difference.
+    """
 
     readout: ReadoutKind
     budget: int
     ranks: Mapping[str, float]
     instances: int
     model: bool
+    close: frozenset[str]
 
     @property
     def name(self) -> str:
@@ -66,9 +71,13 @@ def picks(records: Sequence[Record], readout: ReadoutKind) -> list[Pick]:
 
 
 def broken_tie(pick: Pick, all_budgets: Sequence[Pick]) -> Pick:
-    """Of equal names first the one with the best mean over all budgets."""
+    """Of close names first the one with the best mean over all budgets; then the others in their order."""
     ranks = {name: [p.ranks[name] for p in all_budgets if name in p.ranks] for name in pick.ranks}
-    order = sorted(pick.ranks, key=lambda name: (pick.ranks[name], statistics.mean(ranks[name])))
+    over_all = {name: statistics.mean(ranks[name]) for name in pick.ranks}
+    order = sorted(
+        pick.ranks,
+        key=lambda name: (name not in pick.close, over_all[name] if name in pick.close else pick.ranks[name]),
+    )
     return pick._replace(ranks={name: pick.ranks[name] for name in order})
 
 
@@ -78,10 +87,20 @@ def best(records: Sequence[Record], readout: ReadoutKind, budget: int) -> Pick |
         (asked(records, readout, budget), True),
         (quality_report.losses_at(records, budget, quality_report.KINDS[readout]), False),
     ):
-        ranks = quality_report.mean_ranks(floored(values))
+        values = floored(values)
+        ranks = quality_report.mean_ranks(values)
         if len(ranks) > model:  # two at least, of the model
-            return Pick(readout, budget, ranks, len(values), model)
+            return Pick(readout, budget, ranks, len(values), model, close(values))
     return None
+
+
+def close(values: Values) -> frozenset[str]:
+    """Names of which one cannot say that another is better: by the mean and standard error of differences in rank."""
+    each = [quality_report.ranks(row) for row in values.values()]
+    first, *others = quality_report.mean_ranks(values)
+    behind = {name: [row[name] - row[first] for row in each] for name in others}
+    errors = {n: statistics.stdev(b) / math.sqrt(len(b)) if len(b) > 1 else 0.0 for n, b in behind.items()}
+    return frozenset([first, *(name for name in others if statistics.mean(behind[name]) <= errors[name])])
 
 
 def asked(records: Sequence[Record], readout: ReadoutKind, budget: int) -> Values:
@@ -167,7 +186,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def report(records: Sequence[Record]) -> str:
     """The rule, what won by how much, and whether the dimension matters."""
-    lines = ["| read-out | budget | decided on | instances | best by mean rank |", "|---|---|---|---|---|"]
+    lines = ["| read-out | budget | decided on | instances | mean ranks, the winner's first |", "|---|---|---|---|---|"]
     for pick in (pick for readout in get_args(ReadoutKind) for pick in picks(records, readout)):
         first = ", ".join(f"{name} {rank:.1f}" for name, rank in list(pick.ranks.items())[:4])
         where = "the embedded model" if pick.model else "survey-like problems"

@@ -344,6 +344,19 @@ def test_small_losses_are_equal_and_ties_go_to_the_better_at_all_budgets(bench: 
     assert tuple(row) == ("smooth", 20_000, "cma")
 
 
+def test_names_within_one_standard_error_are_equal(bench: Any) -> None:
+    rule = bench.quality_rule
+    orders = ["cma de shade", "de cma shade", "cma de shade", "cma shade de", "de shade cma"]
+    mine = [r for seed, order in enumerate(orders) for r in ranked("soft", 500, *order.split(), seed=seed)]
+    # by hand: cma 1 2 1 1 3, mean 1.6; de 2 1 2 3 1, mean 1.8, behind by 1 -1 1 2 -2, 0.2 ± 0.73; shade 3 3 3 2 2, mean
+    # 2.6, behind by 2 1 2 1 -1, 1.0 ± 0.55
+    (pick,) = [p for p in rule.picks(mine, "smooth") if p.budget == 500]
+    assert pick.close == {"cma", "de"} and list(pick.ranks.items()) == [("cma", 1.6), ("de", 1.8), ("shade", 2.6)]
+    more = [r for seed in range(3) for r in ranked("soft", 8_000, "de", "shade", "cma", seed=seed)]
+    assert [tuple(row) for row in rule.rule([*mine, *more])] == [("smooth", 20_000, "de")]
+    assert [p.close for p in rule.picks([*mine, *more], "smooth")] == [{"cma", "de"}, {"de"}]
+
+
 def test_the_embedded_model_has_the_word_where_it_was_searched_with_two_names(bench: Any) -> None:
     rule = bench.quality_rule
     mine = [
