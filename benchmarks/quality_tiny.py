@@ -58,6 +58,8 @@ SETS = {
     "front-expected": Set("front", "expected", same(800), 5),
     "front-argmax": Set("front", "argmax", same(800), 5),
     "front-sampled": Set("front", "sampled", same(800), 5),
+    "front-sequence": Set("front", "sequence", same(400), 5),
+    "front-generated": Set("front", "generated", same(400), 5),
     # names that the rule of auto chooses from: those that win on the cheap problems
     "names-expected": Set("late", "expected", same(1_600, ("cma", "cma-gn", "shade")), 1),
     "names-argmax": Set("late", "argmax", same(1_600, ("cma-gn", "shade", "shade-gn")), 3),
