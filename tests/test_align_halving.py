@@ -144,6 +144,7 @@ def test_bad_settings(llama: LM, mini: Survey, ireland: Target, tmp_path: Path) 
         with pytest.raises(ValueError, match="halving: SPSA estimates a gradient from all candidates"):
             align(llama, mini, ireland, space, gradient, 16, checkpoint=tmp_path / "run", progress=False,
                   readout=Argmax(), halving=Halving())  # fmt: skip
+    align(llama, mini, ireland, space, SPSA(4), 4, progress=False, readout=Argmax(), halving=Halving(1.0))
     assert not (tmp_path / "run").exists()
 
 

@@ -148,7 +148,7 @@ def align(
     budget, chosen = whole(budget, "budget", 1), chosen_seeds(seed, seeds)
     choice, left = resolved(optimizer, loss, budget), budget
     check_budget(choice.optimizer, budget)
-    if halving is not None:
+    if halving is not None and halving.keep < 1:
         check_halving(choice.optimizer)
     if warm_start is not None:  # an optimiser that plans with its budget has what is left of it
         choice = resolved(optimizer, loss, warm_start.left(loss, choice.optimizer.population_size, budget))

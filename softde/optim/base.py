@@ -353,6 +353,18 @@ def as_points(points: Any, population_size: int) -> Tensor:
     return copy
 
 
+def within_bounds(points: Float[Tensor, "points dim"], optimizer: object) -> Float[Tensor, "points dim"]:
+    """Points, put on the bounds of an optimiser that has some where they lie beyond; bounds of another length are its
+    own to refuse.
+    """
+    bounds = getattr(optimizer, "bounds", None)
+    if bounds is None:
+        return points
+    low, high = (torch.as_tensor(side, dtype=points.dtype, device=points.device) for side in bounds)
+    fits = all(side.ndim == 0 or len(side) == points.shape[1] for side in (low, high))
+    return points.clamp(low, high) if fits else points
+
+
 def as_tensor(values: Any, what: str) -> Tensor:
     """A copy as a tensor; whole numbers in a list say nothing of a dtype and become float32."""
     if isinstance(values, Tensor):  # row by row: a search rounds as one that was saved and read does
@@ -422,8 +434,11 @@ def _tensor(values: Any, what: str, dtype: torch.dtype | None) -> Tensor:
         ) from None
 
 
-def check_tell(state: State, candidates: Tensor) -> None:
-    """Refuse a tell without its ask, or with candidates of another shape or dtype."""
+def check_tell(state: State, candidates: Tensor, passed_on: bool = False) -> None:
+    """Refuse a tell without its ask, or with candidates of another shape or dtype.
+
+    passed_on : to an optimiser within, which knows itself what dtype it asked.
+    """
     if not state.asked:
         raise ValueError("tell came before ask: call ask first and tell with the state that it returned.")
     if not isinstance(candidates, Tensor):
@@ -436,7 +451,7 @@ def check_tell(state: State, candidates: Tensor) -> None:
             f"Expected the candidates that ask returned, of shape {state.shape}, but got "
             f"shape {tuple(candidates.shape)}: score all of them and tell them together."
         )
-    if candidates.dtype != state.best_x.dtype:
+    if candidates.dtype != state.best_x.dtype and not passed_on:
         raise ValueError(
             f"Expected the candidates that ask returned, of {state.best_x.dtype}, but got {candidates.dtype}: tell "
             "them as they were asked, and convert a copy for the objective."

@@ -363,5 +363,5 @@ def _kept(value: object, name: str) -> float:
 def _even(value: Any, name: str) -> int:
     members = whole(value, name)
     if members < 2 or members % 2:
-        raise ValueError(f"Expected {name} as an even number of at least 2 (pairs), but got {shown(value)}: add one.")
+        raise ValueError(f"Expected {name} as an even number of at least 2 (pairs), but got {shown(value)}; 16 is one.")
     return members

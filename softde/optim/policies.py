@@ -30,6 +30,7 @@ from softde.optim.base import (
     informed,
     passed_on,
     recommendation,
+    within_bounds,
 )
 
 Optimiser = Optimizer[Any]
@@ -96,7 +97,7 @@ class Screen:
 
     def tell(self, state: ScreenState, candidates: Tensor, losses: Any) -> tuple[ScreenState, Info]:
         """Choose among the start points, or tell the search."""
-        check_tell(state, candidates)
+        check_tell(state, candidates, passed_on=state.optimizer is not None)
         losses = as_losses(losses, candidates)
         if state.optimizer is None:
             return self._chosen(state, candidates, losses)
@@ -187,7 +188,7 @@ class TwoStage:
 
     def tell(self, state: TwoStageState, candidates: Tensor, losses: Any) -> tuple[TwoStageState, Info]:
         """Tell the search of the moment; change over when the first could not pay for another generation."""
-        check_tell(state, candidates)
+        check_tell(state, candidates, passed_on=True)
         losses = as_losses(losses, candidates)
         if state.then is not None:
             then, info = self.then.tell(state.then, candidates, losses)
@@ -222,10 +223,12 @@ def best_of(losses: Float[Tensor, " candidates"], n: int) -> Int[Tensor, " best"
 
 
 def check_beginning(optimizer: Optimiser, points: Float[Tensor, "points dim"]) -> None:
-    """Refuse, before anything is scored, what a search would refuse once it begins at some of these points."""
-    n = optimizer.population_size
-    for first in range(0, len(points), n):
-        optimizer.init(points[torch.arange(first, first + n, device=points.device) % len(points)])
+    """Refuse, before anything is scored, a dimension or a kind of points that a search would refuse once it begins.
+
+    Where it begins is not known yet, so that it may still find points beyond its bounds then.
+    """
+    rows = torch.arange(optimizer.population_size, device=points.device) % len(points)
+    optimizer.init(within_bounds(points[rows], optimizer))
 
 
 def begun(optimizer: Optimiser, points: Tensor, losses: Tensor) -> tuple[State, Info]:

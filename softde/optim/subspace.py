@@ -33,8 +33,10 @@ from softde.optim.base import (
     informed,
     passed_on,
     recommendation,
+    within_bounds,
 )
 from softde.optim.cmaes import CMAES
+from softde.optim.gauss_newton import GaussNewton
 
 KINDS, ANCHORS = ("gaussian", "sparse", "fastfood"), ("best", "first")
 
@@ -168,13 +170,13 @@ class Subspace:
 
     def _begin(self, anchor: Tensor, generator: torch.Generator) -> State:
         """The search in z before its first ask."""
-        held = getattr(self.optimizer, "optimizer", self.optimizer)  # Gauss-Newton steps sample as what they help does
+        held = self.optimizer.optimizer if isinstance(self.optimizer, GaussNewton) else self.optimizer
         if isinstance(self.optimizer, Around) and isinstance(held, Around):
             return self.optimizer.around(anchor.new_zeros(self.intrinsic_dim))
         shape = self.optimizer.population_size, self.intrinsic_dim
         z = torch.randn(shape, generator=generator, dtype=anchor.dtype, device=generator.device)
         z.mul_(self.start_spread)[0] = 0.0
-        return self.optimizer.init(z.to(anchor.device))
+        return self.optimizer.init(within_bounds(z.to(anchor.device), self.optimizer))
 
 
 def bbt(

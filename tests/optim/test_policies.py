@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import torch
 from softde.optim import (
     CMAES,
     DE,
+    SHADE,
+    GaussNewton,
     Screen,
     Subspace,
     TwoStage,
@@ -19,6 +22,7 @@ from softde.optim import (
     state_from_tensors,
     state_to_tensors,
 )
+from softde.optim.base import State, advance, describe
 from tests.optim.functions import rastrigin, sphere
 
 DIM = 6
@@ -113,11 +117,11 @@ def test_budgets_pay_for_the_start_points():
         (TwoStage(DE(8), DE(16, unit=3), 400), 100, "multiple of unit=3"),
         (Screen(CMAES(8), 64), 3000, "at most 2,000 coordinates for a full covariance"),
         (Screen(DE(8, unit=7), 64), 100, "multiple of unit=7"),
-        (Screen(DE(8, bounds=(-4.2, 4.2)), 64), 2000, "start points within the bounds"),  # few of them lie outside
+        (Screen(DE(8, bounds=([-4.0] * 7, 4.0)), 64), 2000, "one number for each of the 2000 coordinates"),
         (Subspace(CMAES(8), 2500), 3000, "at most 2,000 coordinates for a full covariance"),
         (Subspace(CMAES(8), 1), 3000, "at least 2 coordinates"),
         (Subspace(DE(8, unit=7), 20), 3000, "multiple of unit=7"),
-        (Screen(TwoStage(DE(8), Subspace(DE(8, bounds=(0.5, 1.0)), 20), 80), 64), 3000, "points within the bounds"),
+        (Screen(TwoStage(DE(8), Subspace(DE(8, unit=7), 20), 80), 64), 3000, "multiple of unit=7"),
     ],
 )
 def test_what_a_search_would_refuse_later_is_refused_before_anything_is_scored(optimizer, dim, message):
@@ -126,6 +130,42 @@ def test_what_a_search_would_refuse_later_is_refused_before_anything_is_scored(o
     with pytest.raises(ValueError, match=message):
         minimize(lambda x: scored.append(len(x)) or sphere(x), optimizer, [0.0] * dim, 2000)
     assert not scored
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        TwoStage(DE(12), DE(12, bounds=(-2.0, 2.0)), 1200),  # the points that it begins with lie within
+        Screen(DE(12, bounds=(-2.0, 2.0)), 64),  # as do the best ones here
+        Screen(Subspace(DE(12, bounds=(-0.2, 0.2)), 2, starts=12), 64),  # put within where they are drawn
+        Subspace(GaussNewton(SHADE(8)), 2),
+    ],
+)
+def test_what_a_search_begins_with_counts(optimizer):
+    start = 2 * torch.randn(64, 2, generator=generator_for(0, 0))
+    assert minimize(sphere, optimizer, start[: optimizer.population_size], 2000).best_loss < 0.1
+
+
+class Rounding:
+    """An optimiser from elsewhere that asks float32 whatever it is given."""
+
+    population_size, state_type = 12, State
+
+    def init(self, points):
+        return State(points[0].clone(), math.inf, 0, 0, False, len(points))
+
+    def ask(self, state, generator):
+        return state.best_x.float() + torch.randn(12, DIM, generator=generator), replace(state, asked=True)
+
+    def tell(self, state, candidates, losses):
+        state = advance(state, candidates, losses)
+        return state, describe(state, candidates, losses, losses, improved=0)
+
+
+@pytest.mark.parametrize("optimizer", [Screen(Rounding(), 64), TwoStage(Rounding(), DE(12), 60)])
+def test_what_an_optimiser_within_asks_is_told_as_it_was_asked(optimizer):
+    start = torch.randn(optimizer.population_size, DIM, generator=generator_for(0, 0), dtype=torch.float64)
+    assert minimize(sphere, optimizer, start, 300).evaluations > 250
 
 
 def test_refuses_what_cannot_work():
