@@ -101,19 +101,15 @@ def search(records: Sequence[Record], options: argparse.Namespace) -> int:
 def synthetic(options: argparse.Namespace) -> list[Job]:
     """All searches of this part, seed by seed, so that whatever is done is done for every problem."""
     part, parts = options.part
+    names = options.configs or DEFAULT
     cases = [
         Case(problem, dim, seed, max(options.budgets))
         for seed in range(options.seeds)
         for dim in options.dims
         for problem in options.problems
     ]
-    jobs = [
-        job
-        for case in cases[part - 1 :: parts]
-        for name in options.configs or DEFAULT
-        for job in runs(name, case, options)
-    ]
-    for name in options.configs or DEFAULT:
+    jobs = [job for case in cases[part - 1 :: parts] for name in names for job in runs(name, case, options)]
+    for name in names:
         reasons = {CONFIGS[name].missing(case) for case in cases} - {""}
         if reasons:
             say(f"left out: {name} ({'; '.join(sorted(reasons))})")

@@ -17,7 +17,7 @@ Values = dict[Instance, dict[str, float]]  # instance → configuration → loss
 
 AUTO = "auto"
 NEAR = 1.5  # times the best configuration's median
-SMALL = 0.1  # index points: below it no difference matters
+SMALL = quality_tiny.SMALL
 KINDS = {"smooth": ("soft",), "coarse": ("argmax8", "argmax1"), "noisy": ("sample8",)}
 SETS = {"survey-like": READOUTS, "functions": tuple(FUNCTIONS)}
 PEERS = ("scipy", "pycma", "cmaes ", "EvoTorch", "EvoX", "evosax", "fcmaes", "nevergrad")  # how peers' names begin

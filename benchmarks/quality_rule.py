@@ -2,9 +2,9 @@
 
 For each kind of read-out and each budget of the benchmark, the name with the best mean rank over the kind's problems,
 dimensions and seeds; of names within one standard error of it the one with the best over all budgets. Losses below 0.1
-points count as equal.
-Where the embedded model was searched with two or more of the names, at a mark near the budget, its ranks decide. A name
-holds up to the geometric middle between its budget and the next; budgets with the same name are one row.
+points count as equal. Where the embedded model was searched with two or more of the names, at a mark near the budget,
+its ranks decide. A name holds up to the geometric middle between its budget and the next; budgets with the same name
+are one row.
 """
 
 from __future__ import annotations
@@ -90,14 +90,14 @@ def best(records: Sequence[Record], readout: ReadoutKind, budget: int) -> Pick |
         values = floored(values)
         ranks = quality_report.mean_ranks(values)
         if len(ranks) > model:  # two at least, of the model
-            return Pick(readout, budget, ranks, len(values), model, close(values))
+            return Pick(readout, budget, ranks, len(values), model, close(values, ranks))
     return None
 
 
-def close(values: Values) -> frozenset[str]:
+def close(values: Values, ranks: Mapping[str, float]) -> frozenset[str]:
     """Names of which one cannot say that another is better: by the mean and standard error of differences in rank."""
     each = [quality_report.ranks(row) for row in values.values()]
-    first, *others = quality_report.mean_ranks(values)
+    first, *others = ranks
     behind = {name: [row[name] - row[first] for row in each] for name in others}
     errors = {n: statistics.stdev(b) / math.sqrt(len(b)) if len(b) > 1 else 0.0 for n, b in behind.items()}
     return frozenset([first, *(name for name in others if statistics.mean(behind[name]) <= errors[name])])

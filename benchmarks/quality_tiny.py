@@ -41,7 +41,7 @@ class Set:
 
 AUTO, RIVALS, LONG, HEADLINE = "auto", ("rand1bin n32", "bbt"), 6_400, "late-expected"
 HALF = 0.5  # of their evaluations `auto` may take
-EQUAL = 0.1  # points, as in the rule of `auto`
+SMALL = 0.1  # index points: below it no difference matters
 
 
 def same(budget: int, names: Sequence[str] = (AUTO, *RIVALS)) -> dict[str, int]:
@@ -198,8 +198,8 @@ def table(records: Sequence[Record]) -> str:
 
 
 def duel(pairs: Sequence[tuple[float, float]]) -> str:
-    """In how many pairs of losses the first is lower, the same, higher; below `EQUAL` points apart is the same."""
-    ahead, behind = (sum(sign * (other - mine) > EQUAL for mine, other in pairs) for sign in (1, -1))
+    """In how many pairs of losses the first is lower, the same, higher; below `SMALL` points apart is the same."""
+    ahead, behind = (sum(sign * (other - mine) > SMALL for mine, other in pairs) for sign in (1, -1))
     return f"{ahead}, {len(pairs) - ahead - behind}, {behind}"
 
 

@@ -64,8 +64,9 @@ def choose(dim: int, budget: int, readout: ReadoutKind = "smooth", population: i
 
 def resolve(optimizer: Optimizer[Any] | str, dim: int, budget: int, readout: ReadoutKind = "smooth") -> Choice:
     """The optimiser that is meant, by itself or by name, and why it was chosen if that is left to "auto"."""
+    if isinstance(optimizer, str) and optimizer == AUTO:
+        return choose(dim, budget, readout)
     if isinstance(optimizer, str):
-        known = optimizer != AUTO
-        return Choice(named(optimizer, dim, budget), optimizer, "") if known else choose(dim, budget, readout)
+        return Choice(named(optimizer, dim, budget), optimizer, "")
     check_optimizer(optimizer)
     return Choice(optimizer, type(optimizer).__name__, "")

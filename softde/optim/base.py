@@ -411,7 +411,14 @@ def as_residuals(residuals: Any, state: State) -> Tensor:
 
 def as_candidates(asked: Any, state: State) -> Tensor:
     """What an optimiser from elsewhere asks, as a copy in the type and on the device of the state."""
-    candidates = torch.tensor(np.asarray(asked), dtype=state.best_x.dtype, device=state.best_x.device)
+    try:
+        numbers = np.asarray(asked).astype(float, casting="same_kind", copy=False)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"Expected a search that yields rows of numbers, (population, dim), but got {shown(asked)} ({error}): "
+            "yield one row for each candidate, all of one length, and not an optimiser's own objects."
+        ) from None
+    candidates = torch.tensor(numbers, dtype=state.best_x.dtype, device=state.best_x.device)
     if tuple(candidates.shape) != state.shape or not bool(candidates.isfinite().all()):
         raise ValueError(
             f"Expected an optimiser that asks for {state.shape} finite numbers, (population, dim), but got shape "
@@ -434,10 +441,10 @@ def _tensor(values: Any, what: str, dtype: torch.dtype | None) -> Tensor:
         ) from None
 
 
-def check_tell(state: State, candidates: Tensor, passed_on: bool = False) -> None:
+def check_tell(state: State, candidates: Tensor, within: bool = False) -> None:
     """Refuse a tell without its ask, or with candidates of another shape or dtype.
 
-    passed_on : to an optimiser within, which knows itself what dtype it asked.
+    within : they go on to an optimiser within, which knows itself what dtype it asked.
     """
     if not state.asked:
         raise ValueError("tell came before ask: call ask first and tell with the state that it returned.")
@@ -451,7 +458,7 @@ def check_tell(state: State, candidates: Tensor, passed_on: bool = False) -> Non
             f"Expected the candidates that ask returned, of shape {state.shape}, but got "
             f"shape {tuple(candidates.shape)}: score all of them and tell them together."
         )
-    if candidates.dtype != state.best_x.dtype and not passed_on:
+    if candidates.dtype != state.best_x.dtype and not within:
         raise ValueError(
             f"Expected the candidates that ask returned, of {state.best_x.dtype}, but got {candidates.dtype}: tell "
             "them as they were asked, and convert a copy for the objective."

@@ -153,7 +153,7 @@ class Foreign:
                 asked = search.send(told[step - 1, 0] if step > 1 else None)
             except StopIteration:
                 raise ValueError("Expected a search that goes on for ever, but it ended: use `while True`.") from None
-            candidates = as_candidates(_numbers(asked), state)
+            candidates = as_candidates(asked, state)
             if step < state.generation and not np.allclose(candidates.double().sum(1).cpu(), told[step, 1], atol=1e-6):
                 raise ValueError(
                     "Expected a search that repeats itself, but begun anew it asked for others: seed all its draws."
@@ -177,14 +177,3 @@ class Foreign:
         improved = int((comparable(losses) < state.best_loss).sum())
         state = advance(state, candidates, losses, told=torch.cat([state.told, told[None]]))
         return state, describe(state, candidates, losses, losses, improved)
-
-
-def _numbers(asked: Any) -> Any:
-    """What a search yielded, as an array of float64."""
-    try:
-        return np.asarray(asked).astype(float, casting="same_kind", copy=False)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"Expected a search that yields rows of numbers, (population, dim), but got {shown(asked)} ({error}): "
-            "yield one row for each candidate, all of one length, and not an optimiser's own objects."
-        ) from None

@@ -90,8 +90,8 @@ def minimize(
         budget, the seed or the patience is no whole number, min_improvement is negative, target_loss is no number, or a
         name is unknown.
     """
-    for name, given in (("fn", fn), ("callback", callback)):
-        if not callable(given) and (name == "fn" or given is not None):
+    for name, given in (("fn", fn), ("callback", fn if callback is None else callback)):
+        if not callable(given):
             raise ValueError(f"{name}: expected a function, got {shown(given)}")
     budget, points = whole(budget, "budget"), as_tensor(init, "start points")
     if points.ndim not in (1, 2) or not points.numel():

@@ -97,7 +97,7 @@ class Screen:
 
     def tell(self, state: ScreenState, candidates: Tensor, losses: Any) -> tuple[ScreenState, Info]:
         """Choose among the start points, or tell the search."""
-        check_tell(state, candidates, passed_on=state.optimizer is not None)
+        check_tell(state, candidates, within=state.optimizer is not None)
         losses = as_losses(losses, candidates)
         if state.optimizer is None:
             return self._chosen(state, candidates, losses)
@@ -188,7 +188,7 @@ class TwoStage:
 
     def tell(self, state: TwoStageState, candidates: Tensor, losses: Any) -> tuple[TwoStageState, Info]:
         """Tell the search of the moment; change over when the first could not pay for another generation."""
-        check_tell(state, candidates, passed_on=True)
+        check_tell(state, candidates, within=True)
         losses = as_losses(losses, candidates)
         if state.then is not None:
             then, info = self.then.tell(state.then, candidates, losses)
