@@ -348,7 +348,7 @@ def as_points(points: Any, population_size: int) -> Tensor:
         )
     if copy.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"Expected start points in float32 or float64, but got {copy.dtype}: convert them first.")
-    if not bool(copy.isfinite().all()):
+    if not bool(torch.stack(copy.aminmax()).isfinite().all()):  # NaN is both; masks of all numbers take copies
         raise ValueError("Expected finite start points, but some are NaN or infinite: replace them before the search.")
     return copy
 

@@ -491,7 +491,7 @@ def _bounds(bounds: tuple[Bound, Bound] | None, like: Tensor) -> tuple[Tensor, T
 
 
 def _check_start(population: Tensor, low: Tensor, high: Tensor) -> None:
-    if bool(((population < low) | (population > high)).any()):
+    if bool((population.amin(dim=0) < low).any() or (population.amax(dim=0) > high).any()):
         raise ValueError(
             "Expected start points within the bounds, but some lie outside: clamp them or widen the bounds."
         )

@@ -416,8 +416,9 @@ def test_refuses_bad_input(optimizer):
     for wrong in (start().bfloat16(), start().long()):
         with pytest.raises(ValueError, match="float32 or float64"):
             optimizer.init(wrong)
-    with pytest.raises(ValueError, match="finite start points"):
-        optimizer.init(start() / torch.zeros(DIM))
+    for wrong in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match="finite start points"):
+            optimizer.init(start().index_put((torch.tensor(N - 1), torch.tensor(DIM - 1)), torch.tensor(wrong)))
     with pytest.raises(ValueError, match="at least the population size, which is 12, but it is 11"):
         minimize(sphere, optimizer, start(), budget=11)
     tensors, numbers = state_to_tensors(state)

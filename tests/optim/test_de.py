@@ -475,6 +475,9 @@ def test_points_and_bounds_must_fit():
         DE(9, bounds=((0.0,) * 3, 1.0)).init(torch.rand(9, DIM))
     with pytest.raises(ValueError, match="within the bounds"):
         DE(9, bounds=(0.0, 1.0)).init(torch.full((9, DIM), 1.5))
+    for bounds in (((0.0,) * (DIM - 1) + (0.6,), 1.0), (0.0, (1.0,) * (DIM - 1) + (0.4,))):  # one coordinate is beyond
+        with pytest.raises(ValueError, match="within the bounds"):
+            DE(9, bounds=bounds).init(torch.full((9, DIM), 0.5))
 
 
 def test_units_must_divide_the_dimension():
