@@ -441,11 +441,31 @@ def _tensor(values: Any, what: str, dtype: torch.dtype | None) -> Tensor:
         ) from None
 
 
-def check_tell(state: State, candidates: Tensor, within: bool = False) -> None:
-    """Refuse a tell without its ask, or with candidates of another shape or dtype.
+def check_ask(optimizer: Optimizer[Any], state: object, generator: object) -> None:
+    """Refuse another optimiser's state, and a seed where a generator belongs."""
+    check_state(optimizer, state, "ask")
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"generator: expected a torch.Generator, but got {shown(generator)}: generator_for(seed, generation) "
+            "makes one, and ask takes the state first."
+        )
+
+
+def check_state(optimizer: Optimizer[Any], state: object, method: str) -> None:
+    """Refuse another optimiser's state."""
+    if not isinstance(state, optimizer.state_type):
+        raise ValueError(
+            f"Expected a state of {type(optimizer).__name__}, a {optimizer.state_type.__name__}, but got "
+            f"{shown(state)}: give {method} what this optimiser's init or its last ask or tell returned."
+        )
+
+
+def check_tell(optimizer: Optimizer[Any], state: State, candidates: Tensor, within: bool = False) -> None:
+    """Refuse another optimiser's state, a tell without its ask, and candidates of another shape or dtype.
 
     within : they go on to an optimiser within, which knows itself what dtype it asked.
     """
+    check_state(optimizer, state, "tell")
     if not state.asked:
         raise ValueError("tell came before ask: call ask first and tell with the state that it returned.")
     if not isinstance(candidates, Tensor):

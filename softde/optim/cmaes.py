@@ -36,7 +36,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softde.checks import number, put, whole
-from softde.optim.base import Info, State, advance, as_losses, as_points, check_tell, comparable, describe
+from softde.optim.base import Info, State, advance, as_losses, as_points, check_ask, check_tell, comparable, describe
 
 COVARIANCES, ADAPTATIONS = ("full", "diagonal", "vkd"), ("tpa", "csa")
 RESTARTS, STARTS = (None, "ipop", "bipop"), ("best", "first")
@@ -127,6 +127,7 @@ class CMAES:
 
     def ask(self, state: CMAESState, generator: torch.Generator) -> tuple[Tensor, CMAESState]:
         """Candidates to score, (population, dim): first the start points, then samples."""
+        check_ask(self, state, generator)
         if not state.tensors:
             return state.points.clone(), replace(state, asked=True)
         seed = int(torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device))
@@ -140,7 +141,7 @@ class CMAES:
 
         Candidates may be others than were asked [I]: too long a step from the mean then counts as a shorter one.
         """
-        check_tell(state, candidates)
+        check_tell(self, state, candidates)
         losses = as_losses(losses, candidates)
         improved = int((comparable(losses) < state.best_loss).sum())
         es, changes = None, {}

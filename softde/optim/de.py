@@ -32,6 +32,7 @@ from softde.optim.base import (
     advance,
     as_losses,
     as_points,
+    check_ask,
     check_tell,
     comparable,
     describe,
@@ -193,6 +194,7 @@ class Evolution:
 
     def ask(self, state: S, generator: torch.Generator) -> tuple[Tensor, S]:
         """Candidates to score: first the start points, then trials (members, dim) and members to score again."""
+        check_ask(self, state, generator)
         if state.generation == 0:
             return state.population.clone(), replace(state, asked=True)
         draws = self.draw(state, generator).to(state.population.device)
@@ -203,7 +205,7 @@ class Evolution:
 
     def tell(self, state: S, candidates: Tensor, losses: Any) -> tuple[S, Info]:
         """Select: a candidate replaces its parent unless it is worse ([SP]; [JADE] eq. 5 is strict)."""
-        check_tell(state, candidates)
+        check_tell(self, state, candidates)
         losses = as_losses(losses, candidates)
         n = len(state.population)
         old, counts = running_means(state, losses[n:])

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from softde.checks import number, put, shown, whole
-from softde.optim.base import Info, State, advance, as_losses, as_points, check_tell, comparable, describe
+from softde.optim.base import Info, State, advance, as_losses, as_points, check_ask, check_tell, comparable, describe
 
 EPS = 1e-8  # [A] algorithm 1
 
@@ -87,13 +87,14 @@ class OpenAIES:
 
     def ask(self, state: OpenAIESState, generator: torch.Generator) -> tuple[Tensor, OpenAIESState]:
         """Candidates to score, (population, dim): first the start points, then pairs, i with i + population / 2."""
+        check_ask(self, state, generator)
         first = state.generation == 0
         candidates = state.start.clone() if first else self.propose(state, self.draw(state, generator))
         return candidates, replace(state, asked=True)
 
     def tell(self, state: OpenAIESState, candidates: Tensor, losses: Any) -> tuple[OpenAIESState, Info]:
         """Move the mean; ``Info`` describes the candidates and counts those better than the best before."""
-        check_tell(state, candidates)
+        check_tell(self, state, candidates)
         losses = as_losses(losses, candidates)
         changes = (
             _chosen(state, candidates, losses) if state.generation == 0 else self._moved(state, candidates, losses)
@@ -190,13 +191,14 @@ class SPSA:
 
     def ask(self, state: SPSAState, generator: torch.Generator) -> tuple[Tensor, SPSAState]:
         """Candidates to score, (population, dim): first the start points, then pairs, i with i + population / 2."""
+        check_ask(self, state, generator)
         first = state.generation == 0
         candidates = state.start.clone() if first else self.propose(state, self.draw(state, generator))
         return candidates, replace(state, asked=True)
 
     def tell(self, state: SPSAState, candidates: Tensor, losses: Any) -> tuple[SPSAState, Info]:
         """Move the mean; ``Info`` describes the candidates and counts those better than the best before."""
-        check_tell(state, candidates)
+        check_tell(self, state, candidates)
         losses = as_losses(losses, candidates)
         changes = (
             _chosen(state, candidates, losses) if state.generation == 0 else self._moved(state, candidates, losses)
@@ -290,13 +292,14 @@ class OnePlusOneES:
 
     def ask(self, state: OnePlusOneESState, generator: torch.Generator) -> tuple[Tensor, OnePlusOneESState]:
         """Candidates to score: first the start points, (population_size, dim), then (children, dim)."""
+        check_ask(self, state, generator)
         first = state.generation == 0
         candidates = state.start.clone() if first else self.propose(state, self.draw(state, generator))
         return candidates, replace(state, asked=True)
 
     def tell(self, state: OnePlusOneESState, candidates: Tensor, losses: Any) -> tuple[OnePlusOneESState, Info]:
         """Select and adapt sigma; ``Info`` describes the parent with its children, and counts those that are better."""
-        check_tell(state, candidates)
+        check_tell(self, state, candidates)
         losses = as_losses(losses, candidates)
         if state.generation == 0:
             return _told(state, candidates, losses, population_size=self.children, **_chosen(state, candidates, losses))

@@ -85,6 +85,7 @@ from softde.optim.base import (
     as_candidates,
     as_losses,
     as_points,
+    check_ask,
     check_tell,
     comparable,
     describe,
@@ -143,6 +144,7 @@ class Foreign:
 
     def ask(self, state: ForeignState, generator: torch.Generator) -> tuple[Tensor, ForeignState]:
         """Candidates to score, (population, dim): first the start points, then the search's."""
+        check_ask(self, state, generator)
         if state.generation == 0:
             return state.points.clone(), replace(state, asked=True)
         seed = state.seed or int(torch.randint(1, 2**31 - 1, (), generator=generator, device=generator.device))
@@ -171,7 +173,7 @@ class Foreign:
 
     def tell(self, state: ForeignState, candidates: Tensor, losses: Any) -> tuple[ForeignState, Info]:
         """Note the losses; ``Info`` describes the candidates and counts those better than the best before."""
-        check_tell(state, candidates)
+        check_tell(self, state, candidates)
         losses = as_losses(losses, candidates)
         told = torch.stack([filled(losses, state.told[:, 0]), candidates.double().sum(dim=1)])
         improved = int((comparable(losses) < state.best_loss).sum())

@@ -28,6 +28,8 @@ from softde.optim.base import (
     advance,
     as_losses,
     as_residuals,
+    check_ask,
+    check_state,
     check_tell,
     passed_on,
     recommendation,
@@ -111,6 +113,7 @@ class GaussNewton:
 
     def ask(self, state: GaussNewtonState, generator: torch.Generator) -> tuple[Tensor, GaussNewtonState]:
         """Candidates to score, (population, dim): those of the search, the last ones of them replaced by steps."""
+        check_ask(self, state, generator)
         steps = list(islice(self._steps(state), min(STEPS, state.population_size // 4)))  # before there are candidates
         candidates, inner = self.optimizer.ask(state.optimizer, generator)
         for row, step in zip((-len(steps), -1, -2), steps, strict=False):  # half a step next to the whole one
@@ -119,6 +122,7 @@ class GaussNewton:
 
     def inform(self, state: GaussNewtonState, residuals: Any) -> GaussNewtonState:
         """Take the residuals (population, residuals) of the pending candidates: signed errors, 0 where all is well."""
+        check_state(self, state, "inform")
         told = as_residuals(residuals, state)
         if len(state.residuals) and told.shape[1] != state.residuals.shape[1]:
             raise ValueError(
@@ -129,7 +133,7 @@ class GaussNewton:
 
     def tell(self, state: GaussNewtonState, candidates: Tensor, losses: Any) -> tuple[GaussNewtonState, Info]:
         """Keep the candidates for the next steps, and tell the search."""
-        check_tell(state, candidates)
+        check_tell(self, state, candidates)
         losses = as_losses(losses, candidates)
         inner, info = self.optimizer.tell(state.optimizer, candidates, losses)
         goes_on = len(state.pending) and _runs(inner) == _runs(state.optimizer)

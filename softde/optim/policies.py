@@ -23,7 +23,9 @@ from softde.optim.base import (
     as_losses,
     as_points,
     as_residuals,
+    check_ask,
     check_optimizer,
+    check_state,
     check_tell,
     comparable,
     describe,
@@ -49,7 +51,8 @@ class Screen:
     """Score many start points, and begin the search with the best of them.
 
     The inner optimiser is told the losses that are known already, so that nothing is asked twice: a search with
-    population n from `starts` points costs `starts` candidates, then n each generation.
+    population n from `starts` points costs `starts` candidates, then n each generation. Where one of the best points
+    lies beyond the search's bounds, the search begins with them put on its bounds, and asks these first.
 
     Parameters
     ----------
@@ -83,6 +86,7 @@ class Screen:
 
     def ask(self, state: ScreenState, generator: torch.Generator) -> tuple[Tensor, ScreenState]:
         """The start points, then what the search asks."""
+        check_ask(self, state, generator)
         if state.optimizer is None:
             return state.points.clone(), replace(state, asked=True)
         candidates, inner = self.optimizer.ask(state.optimizer, generator)
@@ -90,6 +94,7 @@ class Screen:
 
     def inform(self, state: ScreenState, residuals: Any) -> ScreenState:
         """Give the search residuals, if it can use them; those of start points are not used."""
+        check_state(self, state, "inform")
         if state.optimizer is None:
             as_residuals(residuals, state)
             return state
@@ -97,7 +102,8 @@ class Screen:
 
     def tell(self, state: ScreenState, candidates: Tensor, losses: Any) -> tuple[ScreenState, Info]:
         """Choose among the start points, or tell the search."""
-        check_tell(state, candidates, within=state.optimizer is not None)
+        check_state(self, state, "tell")
+        check_tell(self, state, candidates, within=state.optimizer is not None)
         losses = as_losses(losses, candidates)
         if state.optimizer is None:
             return self._chosen(state, candidates, losses)
@@ -110,12 +116,13 @@ class Screen:
         return None if state.optimizer is None else bound_of(self.optimizer, state.optimizer)
 
     def recommend(self, state: ScreenState) -> Tensor:
-        """That of the search."""
-        return state.best_x if state.optimizer is None else recommendation(self.optimizer, state.optimizer)
+        """That of the search once it has scored some; the best start point before."""
+        scored = state.optimizer is not None and state.optimizer.evaluations
+        return recommendation(self.optimizer, state.optimizer) if scored else state.best_x
 
     def _chosen(self, state: ScreenState, candidates: Tensor, losses: Tensor) -> tuple[ScreenState, Info]:
         best = best_of(losses, self.optimizer.population_size)
-        inner, _ = begun(self.optimizer, candidates[best], losses[best])
+        inner = begun(self.optimizer, candidates[best], losses[best])
         info_state = advance(state, candidates, losses, points=candidates[:0], optimizer=inner)
         info = describe(info_state, candidates, losses, losses, improved=int(losses.isfinite().sum()))
         return replace(info_state, population_size=inner.population_size), info
@@ -174,6 +181,7 @@ class TwoStage:
 
     def ask(self, state: TwoStageState, generator: torch.Generator) -> tuple[Tensor, TwoStageState]:
         """What the search of the moment asks."""
+        check_ask(self, state, generator)
         if state.then is None:
             candidates, first = self.first.ask(state.first, generator)
             return candidates, replace(state, asked=True, first=first)
@@ -182,13 +190,14 @@ class TwoStage:
 
     def inform(self, state: TwoStageState, residuals: Any) -> TwoStageState:
         """Give the search of the moment residuals, if it can use them."""
+        check_state(self, state, "inform")
         if state.then is None:
             return replace(state, first=informed(self.first, state.first, residuals))
         return replace(state, then=informed(self.then, state.then, residuals))
 
     def tell(self, state: TwoStageState, candidates: Tensor, losses: Any) -> tuple[TwoStageState, Info]:
         """Tell the search of the moment; change over when the first could not pay for another generation."""
-        check_tell(state, candidates, within=True)
+        check_tell(self, state, candidates, within=True)
         losses = as_losses(losses, candidates)
         if state.then is not None:
             then, info = self.then.tell(state.then, candidates, losses)
@@ -202,7 +211,7 @@ class TwoStage:
             first=first, elite=pool[best], elite_losses=pooled[best], population_size=first.population_size,
         )  # fmt: skip
         if state.evaluations + first.population_size > self.evaluations and len(best) == self.then.population_size:
-            then, _ = begun(self.then, state.elite, state.elite_losses)
+            then = begun(self.then, state.elite, state.elite_losses)
             state = replace(state, then=then, population_size=then.population_size)
         return state, info
 
@@ -211,8 +220,8 @@ class TwoStage:
         return None if state.then is None else bound_of(self.then, state.then)
 
     def recommend(self, state: TwoStageState) -> Tensor:
-        """That of the search of the moment."""
-        if state.then is None:
+        """That of the search of the moment, or of the first until the second has scored some."""
+        if state.then is None or not state.then.evaluations:
             return recommendation(self.first, state.first)
         return recommendation(self.then, state.then)
 
@@ -223,19 +232,19 @@ def best_of(losses: Float[Tensor, " candidates"], n: int) -> Int[Tensor, " best"
 
 
 def check_beginning(optimizer: Optimiser, points: Float[Tensor, "points dim"]) -> None:
-    """Refuse, before anything is scored, a dimension or a kind of points that a search would refuse once it begins.
-
-    Where it begins is not known yet, so that it may still find points beyond its bounds then.
-    """
+    """Refuse, before anything is scored, a dimension or a kind of points that a search would refuse once it begins."""
     rows = torch.arange(optimizer.population_size, device=points.device) % len(points)
     optimizer.init(within_bounds(points[rows], optimizer))
 
 
-def begun(optimizer: Optimiser, points: Tensor, losses: Tensor) -> tuple[State, Info]:
-    """A search whose start points are scored already."""
-    candidates, state = optimizer.ask(optimizer.init(points), torch.Generator(points.device))
-    told: tuple[State, Info] = optimizer.tell(state, candidates, losses)
-    return told
+def begun(optimizer: Optimiser, points: Tensor, losses: Tensor) -> State:
+    """A search whose start points are scored already. Where some lie beyond its bounds, none are and all on them."""
+    within = within_bounds(points, optimizer)
+    state: State = optimizer.init(within)
+    if torch.equal(within, points):
+        candidates, state = optimizer.ask(state, torch.Generator(points.device))
+        state, _ = optimizer.tell(state, candidates, losses)
+    return state
 
 
 def bound_of(optimizer: Optimiser, state: Any) -> Tensor | None:

@@ -21,7 +21,18 @@ from torch import Tensor
 
 from softde.checks import number, put, whole
 from softde.optim import memory
-from softde.optim.base import Info, State, advance, as_losses, as_points, check_tell, comparable, describe, row_blocks
+from softde.optim.base import (
+    Info,
+    State,
+    advance,
+    as_losses,
+    as_points,
+    check_ask,
+    check_tell,
+    comparable,
+    describe,
+    row_blocks,
+)
 from softde.optim.de import as_bounds
 from softde.optim.draws import random_words
 
@@ -83,7 +94,7 @@ class PSO:
     def init(self, points: Any) -> PSOState:
         """Start from points (population_size, dim), float32 or float64."""
         x = as_points(points, self.population_size)
-        if self.bounds is not None and bool(((x < self.bounds[0]) | (x > self.bounds[1])).any()):
+        if self.bounds is not None and (bool(x.amin() < self.bounds[0]) or bool(x.amax() > self.bounds[1])):
             raise ValueError(
                 "Expected start points within the bounds, but some lie outside: clamp them or widen the bounds."
             )
@@ -92,13 +103,14 @@ class PSO:
 
     def ask(self, state: PSOState, generator: torch.Generator) -> tuple[Tensor, PSOState]:
         """Candidates to score, (population, dim): first the start points, then where the particles move."""
+        check_ask(self, state, generator)
         first = state.generation == 0
         candidates = state.positions.clone() if first else self.propose(state, self.draw(state, generator))
         return candidates, replace(state, asked=True)
 
     def tell(self, state: PSOState, candidates: Tensor, losses: Any) -> tuple[PSOState, Info]:
         """Move there. ``Info`` describes the best places, and counts the particles that found a better one."""
-        check_tell(state, candidates)
+        check_tell(self, state, candidates)
         losses = as_losses(losses, candidates)
         new, old = comparable(losses), comparable(state.losses)
         if state.generation == 0:

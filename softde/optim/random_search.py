@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from softde.checks import put, whole
-from softde.optim.base import Info, State, advance, as_losses, as_points, check_tell, comparable, describe
+from softde.optim.base import Info, State, advance, as_losses, as_points, check_ask, check_tell, comparable, describe
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +56,14 @@ class RandomSearch:
 
     def ask(self, state: RandomSearchState, generator: torch.Generator) -> tuple[Tensor, RandomSearchState]:
         """Candidates to score, (population, dim): first the start points, then draws."""
+        check_ask(self, state, generator)
         first = state.generation == 0
         candidates = state.points.clone() if first else self.propose(state, self.draw(state, generator))
         return candidates, replace(state, asked=True)
 
     def tell(self, state: RandomSearchState, candidates: Tensor, losses: Any) -> tuple[RandomSearchState, Info]:
         """Keep the best; ``Info`` describes the candidates and counts those better than the best before."""
-        check_tell(state, candidates)
+        check_tell(self, state, candidates)
         losses = as_losses(losses, candidates)
         improved = int((comparable(losses) < state.best_loss).sum())
         state = advance(state, candidates, losses)

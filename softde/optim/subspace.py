@@ -26,7 +26,9 @@ from softde.optim.base import (
     as_losses,
     as_points,
     as_residuals,
+    check_ask,
     check_optimizer,
+    check_state,
     check_tell,
     comparable,
     describe,
@@ -119,6 +121,7 @@ class Subspace:
 
     def ask(self, state: SubspaceState, generator: torch.Generator) -> tuple[Tensor, SubspaceState]:
         """Candidates to score, (population, dim): first the start points, then what the search in z asks."""
+        check_ask(self, state, generator)
         if len(state.points):
             return state.points.clone(), replace(state, asked=True)
         inner = self._begin(state.anchor, generator) if state.optimizer is None else state.optimizer
@@ -127,6 +130,7 @@ class Subspace:
 
     def inform(self, state: SubspaceState, residuals: Any) -> SubspaceState:
         """Give the search in z residuals, if it can use them; those of start points are not used."""
+        check_state(self, state, "inform")
         if state.optimizer is None or len(state.points):
             as_residuals(residuals, state)
             return state
@@ -134,7 +138,7 @@ class Subspace:
 
     def tell(self, state: SubspaceState, candidates: Tensor, losses: Any) -> tuple[SubspaceState, Info]:
         """Choose the anchor among the start points, or tell the search in z."""
-        check_tell(state, candidates)
+        check_tell(self, state, candidates)
         losses = as_losses(losses, candidates)
         if len(state.points):
             return self._anchored(state, candidates, losses)

@@ -41,6 +41,7 @@ from softde.optim import (
     state_to_tensors,
     step,
 )
+from softde.optim.base import Informed, State
 from tests.optim.functions import sphere
 
 pytest.importorskip("cma")
@@ -63,7 +64,7 @@ class Told(GaussNewton):
     """It is always informed: of the coordinates themselves."""
 
     def tell(self, state, candidates, losses):
-        if state.asked and tuple(candidates.shape) == state.shape:
+        if isinstance(state, self.state_type) and state.asked and tuple(candidates.shape) == state.shape:
             state = self.inform(state, candidates)
         return super().tell(state, candidates, losses)
 
@@ -394,6 +395,18 @@ def test_refuses_bad_input(optimizer):
     state = optimizer.init(start())
     candidates, asked = optimizer.ask(state, generator_for(0, 0))
     losses = sphere(candidates)
+    other = State(start()[0], math.inf, 0, 0, True, N)  # as one of another optimiser
+    for wrong in (other, generator_for(0, 0), None):
+        with pytest.raises(ValueError, match=rf"Expected a state of \w+, a {optimizer.state_type.__name__}, but got "):
+            optimizer.ask(wrong, generator_for(0, 0))
+        with pytest.raises(ValueError, match=r"but got \w+: give tell what"):
+            optimizer.tell(wrong, candidates, losses)
+        if isinstance(optimizer, Informed):
+            with pytest.raises(ValueError, match=r"but got \w+: give inform what"):
+                optimizer.inform(wrong, losses[:, None])
+    for wrong in (0, None, np.random.default_rng(0)):
+        with pytest.raises(ValueError, match=r"generator: expected a torch.Generator, but got .*generator_for\(seed, "):
+            optimizer.ask(state, wrong)
     with pytest.raises(ValueError, match="tell came before ask"):
         optimizer.tell(state, candidates, losses)
     with pytest.raises(ValueError, match="tell came before ask"):

@@ -11,6 +11,7 @@ import torch
 from softde.optim import (
     CMAES,
     DE,
+    PSO,
     SHADE,
     GaussNewton,
     Screen,
@@ -144,6 +145,31 @@ def test_what_a_search_would_refuse_later_is_refused_before_anything_is_scored(o
 def test_what_a_search_begins_with_counts(optimizer):
     start = 2 * torch.randn(64, 2, generator=generator_for(0, 0))
     assert minimize(sphere, optimizer, start[: optimizer.population_size], 2000).best_loss < 0.1
+
+
+def beyond(x):
+    """The distance to a point that lies beyond the bounds of the searches below."""
+    return ((x - 2.5) ** 2).sum(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "first"),
+    [
+        (Screen(DE(8, bounds=(-1.0, 1.0)), 20), 1),
+        (Screen(PSO(8, bounds=(-1.0, 1.0)), 20), 1),
+        (TwoStage(DE(12), DE(8, bounds=(-1.0, 1.0)), 12 * 3), 3),
+    ],
+)
+def test_a_bounded_search_begins_on_its_bounds_where_the_best_so_far_lies_beyond(optimizer, first):
+    run = steps(optimizer, budget=300, fn=beyond)
+    best = min(run[:first], key=lambda step: step.info.best)
+    assert torch.equal(optimizer.recommend(run[first - 1].state), best.state.best_x)  # not one that is unscored
+    seen = torch.cat([step.candidates for step in run[:first]])
+    ranked = sorted(seen.tolist(), key=lambda row: float(beyond(torch.tensor([row]))))
+    assert run[first].candidates.tolist() == torch.tensor(ranked[:8]).clamp(-1, 1).tolist()
+    after = torch.cat([step.candidates for step in run[first:]])
+    assert float(after.abs().max()) <= 1
+    assert torch.equal(optimizer.recommend(run[-1].state), after[beyond(after).argmin()])
 
 
 class Rounding:
