@@ -348,16 +348,21 @@ def as_points(points: Any, population_size: int) -> Tensor:
         )
     if copy.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"Expected start points in float32 or float64, but got {copy.dtype}: convert them first.")
-    if not bool(torch.stack(copy.aminmax()).isfinite().all()):  # NaN is both; masks of all numbers take copies
+    if not bool(torch.stack(copy.aminmax()).isfinite().all()):  # NaN makes both NaN; a mask takes memory
         raise ValueError("Expected finite start points, but some are NaN or infinite: replace them before the search.")
     return copy
+
+
+def bounds_of(optimizer: object) -> Any:
+    """The bounds (low, high) of an optimiser that has some, each a number or one for each coordinate; else None."""
+    return getattr(optimizer, "bounds", None)
 
 
 def within_bounds(points: Float[Tensor, "points dim"], optimizer: object) -> Float[Tensor, "points dim"]:
     """Points, put on the bounds of an optimiser that has some where they lie beyond; bounds of another length are its
     own to refuse.
     """
-    bounds = getattr(optimizer, "bounds", None)
+    bounds = bounds_of(optimizer)
     if bounds is None:
         return points
     low, high = (torch.as_tensor(side, dtype=points.dtype, device=points.device) for side in bounds)
@@ -442,26 +447,26 @@ def _tensor(values: Any, what: str, dtype: torch.dtype | None) -> Tensor:
 
 
 def check_ask(optimizer: Optimizer[Any], state: object, generator: object) -> None:
-    """Refuse another optimiser's state, and a seed where a generator belongs."""
+    """Refuse a state of another kind of optimiser, and a seed where a generator belongs."""
     check_state(optimizer, state, "ask")
     if not isinstance(generator, torch.Generator):
         raise ValueError(
-            f"generator: expected a torch.Generator, but got {shown(generator)}: generator_for(seed, generation) "
-            "makes one, and ask takes the state first."
+            f"generator: expected a torch.Generator, but got {shown(generator)}: softde.optim.generator_for(seed, "
+            "generation) makes one, and ask takes the state first."
         )
 
 
 def check_state(optimizer: Optimizer[Any], state: object, method: str) -> None:
-    """Refuse another optimiser's state."""
-    if not isinstance(state, optimizer.state_type):
+    """Refuse what is no state of this kind of optimiser. method : which was called."""
+    if type(state) is not optimizer.state_type:
         raise ValueError(
-            f"Expected a state of {type(optimizer).__name__}, a {optimizer.state_type.__name__}, but got "
+            f"Expected a state of {type(optimizer).__name__} ({optimizer.state_type.__name__}), but got "
             f"{shown(state)}: give {method} what this optimiser's init or its last ask or tell returned."
         )
 
 
 def check_tell(optimizer: Optimizer[Any], state: State, candidates: Tensor, within: bool = False) -> None:
-    """Refuse another optimiser's state, a tell without its ask, and candidates of another shape or dtype.
+    """Refuse a state of another kind of optimiser, a tell without its ask, and candidates of another shape or dtype.
 
     within : they go on to an optimiser within, which knows itself what dtype it asked.
     """

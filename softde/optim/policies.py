@@ -23,6 +23,7 @@ from softde.optim.base import (
     as_losses,
     as_points,
     as_residuals,
+    bounds_of,
     check_ask,
     check_optimizer,
     check_state,
@@ -51,8 +52,8 @@ class Screen:
     """Score many start points, and begin the search with the best of them.
 
     The inner optimiser is told the losses that are known already, so that nothing is asked twice: a search with
-    population n from `starts` points costs `starts` candidates, then n each generation. Where one of the best points
-    lies beyond the search's bounds, the search begins with them put on its bounds, and asks these first.
+    population n from `starts` points costs `starts` candidates, then n each generation. Start points
+    beyond the search's bounds are put on them before they are scored.
 
     Parameters
     ----------
@@ -78,9 +79,14 @@ class Screen:
         """Candidates of the first generation."""
         return self.starts
 
+    @property
+    def bounds(self) -> Any:
+        """Those of the search, or None."""
+        return bounds_of(self.optimizer)
+
     def init(self, points: Any) -> ScreenState:
         """Start from points (starts, dim), float32 or float64."""
-        points = as_points(points, self.starts)
+        points = within_bounds(as_points(points, self.starts), self.optimizer)
         check_beginning(self.optimizer, points)
         return ScreenState(points[0].clone(), math.inf, 0, 0, False, self.starts, points, None)
 
@@ -116,9 +122,8 @@ class Screen:
         return None if state.optimizer is None else bound_of(self.optimizer, state.optimizer)
 
     def recommend(self, state: ScreenState) -> Tensor:
-        """That of the search once it has scored some; the best start point before."""
-        scored = state.optimizer is not None and state.optimizer.evaluations
-        return recommendation(self.optimizer, state.optimizer) if scored else state.best_x
+        """That of the search."""
+        return state.best_x if state.optimizer is None else recommendation(self.optimizer, state.optimizer)
 
     def _chosen(self, state: ScreenState, candidates: Tensor, losses: Tensor) -> tuple[ScreenState, Info]:
         best = best_of(losses, self.optimizer.population_size)
@@ -157,6 +162,11 @@ class TwoStage:
     def __post_init__(self) -> None:
         check_optimizer(self.first, "first")
         check_optimizer(self.then, "then")
+        if bounds_of(self.then) not in (None, bounds_of(self.first)):
+            raise ValueError(
+                f"Expected two searches within the same bounds, but they are {bounds_of(self.first)!r} and "
+                f"{bounds_of(self.then)!r}; give both the same, so that the second can begin where the first ends."
+            )
         put(self, {"evaluations": whole(self.evaluations, "evaluations")})
         least = max(self.first.population_size, self.then.population_size)
         if self.evaluations < least:
@@ -169,6 +179,11 @@ class TwoStage:
     def population_size(self) -> int:
         """Candidates of the first generation."""
         return self.first.population_size
+
+    @property
+    def bounds(self) -> Any:
+        """Those of the first search, or None."""
+        return bounds_of(self.first)
 
     def init(self, points: Any) -> TwoStageState:
         """Start from points (population, dim) of the first search."""
@@ -220,8 +235,8 @@ class TwoStage:
         return None if state.then is None else bound_of(self.then, state.then)
 
     def recommend(self, state: TwoStageState) -> Tensor:
-        """That of the search of the moment, or of the first until the second has scored some."""
-        if state.then is None or not state.then.evaluations:
+        """That of the search of the moment."""
+        if state.then is None:
             return recommendation(self.first, state.first)
         return recommendation(self.then, state.then)
 
@@ -234,17 +249,14 @@ def best_of(losses: Float[Tensor, " candidates"], n: int) -> Int[Tensor, " best"
 def check_beginning(optimizer: Optimiser, points: Float[Tensor, "points dim"]) -> None:
     """Refuse, before anything is scored, a dimension or a kind of points that a search would refuse once it begins."""
     rows = torch.arange(optimizer.population_size, device=points.device) % len(points)
-    optimizer.init(within_bounds(points[rows], optimizer))
+    optimizer.init(points[rows])
 
 
 def begun(optimizer: Optimiser, points: Tensor, losses: Tensor) -> State:
-    """A search whose start points are scored already. Where some lie beyond its bounds, none are and all on them."""
-    within = within_bounds(points, optimizer)
-    state: State = optimizer.init(within)
-    if torch.equal(within, points):
-        candidates, state = optimizer.ask(state, torch.Generator(points.device))
-        state, _ = optimizer.tell(state, candidates, losses)
-    return state
+    """A search whose start points are scored already."""
+    candidates, state = optimizer.ask(optimizer.init(points), torch.Generator(points.device))
+    told: State = optimizer.tell(state, candidates, losses)[0]
+    return told
 
 
 def bound_of(optimizer: Optimiser, state: Any) -> Tensor | None:

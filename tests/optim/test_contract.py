@@ -397,7 +397,7 @@ def test_refuses_bad_input(optimizer):
     losses = sphere(candidates)
     other = State(start()[0], math.inf, 0, 0, True, N)  # as one of another optimiser
     for wrong in (other, generator_for(0, 0), None):
-        with pytest.raises(ValueError, match=rf"Expected a state of \w+, a {optimizer.state_type.__name__}, but got "):
+        with pytest.raises(ValueError, match=rf"Expected a state of \w+ \({optimizer.state_type.__name__}\), but got "):
             optimizer.ask(wrong, generator_for(0, 0))
         with pytest.raises(ValueError, match=r"but got \w+: give tell what"):
             optimizer.tell(wrong, candidates, losses)

@@ -136,8 +136,7 @@ def test_what_a_search_would_refuse_later_is_refused_before_anything_is_scored(o
 @pytest.mark.parametrize(
     "optimizer",
     [
-        TwoStage(DE(12), DE(12, bounds=(-2.0, 2.0)), 1200),  # the points that it begins with lie within
-        Screen(DE(12, bounds=(-2.0, 2.0)), 64),  # as do the best ones here
+        Screen(DE(12, bounds=(-2.0, 2.0)), 64),  # start points beyond are put on them
         Screen(Subspace(DE(12, bounds=(-0.2, 0.2)), 2, starts=12), 64),  # put within where they are drawn
         Subspace(GaussNewton(SHADE(8)), 2),
     ],
@@ -153,23 +152,29 @@ def beyond(x):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "first"),
+    "optimizer",
     [
-        (Screen(DE(8, bounds=(-1.0, 1.0)), 20), 1),
-        (Screen(PSO(8, bounds=(-1.0, 1.0)), 20), 1),
-        (TwoStage(DE(12), DE(8, bounds=(-1.0, 1.0)), 12 * 3), 3),
+        Screen(DE(8, bounds=(-1.0, 1.0)), 20),
+        Screen(PSO(8, bounds=(-1.0, 1.0)), 20),
+        Screen(SHADE(8, bounds=((-1.0,) * DIM, 1.0)), 20),
+        Screen(TwoStage(DE(8, bounds=(-1.0, 1.0)), PSO(8, bounds=(-1.0, 1.0)), 24), 20),
+        Screen(Screen(DE(8, bounds=(-1.0, 1.0)), 12), 20),
     ],
 )
-def test_a_bounded_search_begins_on_its_bounds_where_the_best_so_far_lies_beyond(optimizer, first):
-    run = steps(optimizer, budget=300, fn=beyond)
-    best = min(run[:first], key=lambda step: step.info.best)
-    assert torch.equal(optimizer.recommend(run[first - 1].state), best.state.best_x)  # not one that is unscored
-    seen = torch.cat([step.candidates for step in run[:first]])
-    ranked = sorted(seen.tolist(), key=lambda row: float(beyond(torch.tensor([row]))))
-    assert run[first].candidates.tolist() == torch.tensor(ranked[:8]).clamp(-1, 1).tolist()
-    after = torch.cat([step.candidates for step in run[first:]])
-    assert float(after.abs().max()) <= 1
-    assert torch.equal(optimizer.recommend(run[-1].state), after[beyond(after).argmin()])
+def test_start_points_are_put_on_the_bounds_of_the_search_before_they_are_scored(optimizer):
+    run = steps(optimizer, budget=200, fn=beyond)
+    assert torch.equal(run[0].candidates, points(20).clamp(-1, 1))
+    seen = torch.cat([step.candidates for step in run])
+    assert float(seen.abs().max()) <= 1 and len(seen) > 190
+    assert run[-1].state.best_loss == run[-1].info.best == float(beyond(seen).min()) < float(beyond(seen[:20]).min())
+
+
+@pytest.mark.parametrize("first", [DE(8), DE(8, bounds=(-2.0, 2.0)), Screen(DE(8), 20), Subspace(DE(8), 2)])
+def test_two_stages_share_their_bounds(first):
+    for then in (DE(8, bounds=(-1.0, 1.0)), Screen(PSO(8, bounds=(-1.0, 1.0)), 12)):
+        with pytest.raises(ValueError, match=r"two searches within the same bounds.* and \(-1.0, 1.0\); give both"):
+            TwoStage(first, then, 80)
+    TwoStage(first, DE(8), 80)
 
 
 class Rounding:
