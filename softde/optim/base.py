@@ -353,23 +353,6 @@ def as_points(points: Any, population_size: int) -> Tensor:
     return copy
 
 
-def bounds_of(optimizer: object) -> Any:
-    """The bounds (low, high) of an optimiser that has some, each a number or one for each coordinate; else None."""
-    return getattr(optimizer, "bounds", None)
-
-
-def within_bounds(points: Float[Tensor, "points dim"], optimizer: object) -> Float[Tensor, "points dim"]:
-    """Points, put on the bounds of an optimiser that has some where they lie beyond; bounds of another length are its
-    own to refuse.
-    """
-    bounds = bounds_of(optimizer)
-    if bounds is None:
-        return points
-    low, high = (torch.as_tensor(side, dtype=points.dtype, device=points.device) for side in bounds)
-    fits = all(side.ndim == 0 or len(side) == points.shape[1] for side in (low, high))
-    return points.clamp(low, high) if fits else points
-
-
 def as_tensor(values: Any, what: str) -> Tensor:
     """A copy as a tensor; whole numbers in a list say nothing of a dtype and become float32."""
     if isinstance(values, Tensor):  # row by row: a search rounds as one that was saved and read does

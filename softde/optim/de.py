@@ -37,10 +37,9 @@ from softde.optim.base import (
     comparable,
     describe,
 )
+from softde.optim.bounds import Bounds, as_bounds, check_within, sides
 from softde.optim.draws import Draws, crossing, distinct_donors, random_words
 from softde.optim.mutation import NAMES, STRATEGIES, Crossing, column_blocks, crossover, members, mutate, repair
-
-Bound = float | Sequence[float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +107,7 @@ class Evolution:
     mutation: ClassVar[str] = "rand1bin"
 
     population_size: int = 32
-    bounds: tuple[Bound, Bound] | None = field(default=None, kw_only=True)
+    bounds: Bounds | None = field(default=None, kw_only=True)
     bounds_handling: str = field(default="bounce", kw_only=True)
     unit: int = field(default=1, kw_only=True)
     reevaluate: int = field(default=0, kw_only=True)
@@ -172,8 +171,7 @@ class Evolution:
         """Start from points (population, dim), float32 or float64."""
         population = as_points(points, self.population_size)
         _check_unit(self.unit, population)
-        low, high = _bounds(self.bounds, population)
-        _check_start(population, low, high)
+        check_within(population, self.bounds)
         n, device, replaces = len(population), population.device, self.restart is not None or self.age is not None
         return self.state_type(
             best_x=population[0].clone(),
@@ -288,7 +286,7 @@ class Evolution:
     def propose(self, state: S, draws: Draws) -> Float[Tensor, "members dim"]:
         """Trials: a function of the state and the draws only."""
         population, archive, index = state.population, self.archive(state), members(draws, _ranked(state))
-        low, high = _bounds(self.bounds, population)
+        low, high = sides(self.bounds, population)
         trials = memory.empty_like(population)
         spare: tuple[Tensor, ...] = (trials[:0],)
         crossed = None if self.unit == 1 else self._crossing(index, draws, population)
@@ -462,43 +460,6 @@ def _ranked(state: DEState) -> Int[Tensor, " members"]:
 # ---- bad input -----------------------------------------------------------------------------------------------------
 
 
-def as_bounds(bounds: Any) -> tuple[Bound, Bound] | None:
-    """(low, high), each a number or a tuple of numbers, as Python's own; None for anything else."""
-    try:
-        low, high = map(_as_bound, bounds)
-    except (TypeError, ValueError):
-        return None
-    return low, high
-
-
-def _as_bound(bound: Any) -> Bound:
-    found = plain_number(bound)
-    if found is not None:
-        return float(found)
-    each = [plain_number(x) for x in bound]
-    if None in each:
-        raise ValueError
-    return tuple(float(x) for x in each if x is not None)
-
-
-def _bounds(bounds: tuple[Bound, Bound] | None, like: Tensor) -> tuple[Tensor, Tensor]:
-    low, high = (torch.as_tensor(b, dtype=like.dtype, device=like.device) for b in bounds or (-math.inf, math.inf))
-    for bound in (low, high):
-        if bound.ndim and len(bound) != like.shape[1]:
-            raise ValueError(
-                f"Expected bounds that are numbers or have one number for each of the {like.shape[1]} coordinates, but "
-                f"got {len(bound)}: give points and bounds of the same dimension."
-            )
-    return low, high
-
-
-def _check_start(population: Tensor, low: Tensor, high: Tensor) -> None:
-    if bool((population.amin(dim=0) < low).any() or (population.amax(dim=0) > high).any()):
-        raise ValueError(
-            "Expected start points within the bounds, but some lie outside: clamp them or widen the bounds."
-        )
-
-
 def _check_unit(unit: int, population: Tensor) -> None:
     if population.shape[1] % unit:
         raise ValueError(
@@ -521,7 +482,7 @@ def _check_population(optimizer: Evolution, scheme: str) -> None:
         )
 
 
-def _checked_bounds(bounds: Any, handling: str) -> tuple[Bound, Bound] | None:
+def _checked_bounds(bounds: Any, handling: str) -> Bounds | None:
     if handling not in ("none", "clip", "bounce", "resample"):
         raise ValueError(f"Expected bounds_handling 'none', 'clip', 'bounce' or 'resample', but got {handling!r}.")
     if bounds is None:

@@ -23,7 +23,6 @@ from softde.optim.base import (
     as_losses,
     as_points,
     as_residuals,
-    bounds_of,
     check_ask,
     check_optimizer,
     check_state,
@@ -33,8 +32,8 @@ from softde.optim.base import (
     informed,
     passed_on,
     recommendation,
-    within_bounds,
 )
+from softde.optim.bounds import bounds_of, within_bounds
 
 Optimiser = Optimizer[Any]
 

@@ -33,10 +33,8 @@ from softde.optim.base import (
     describe,
     row_blocks,
 )
-from softde.optim.de import as_bounds
+from softde.optim.bounds import as_bounds, check_within
 from softde.optim.draws import random_words
-
-Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +79,7 @@ class PSO:
     c1: float = 2.05
     c2: float = 2.05
     speed: float = 0.5
-    bounds: Bounds | None = None
+    bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         put(self, {"population_size": whole(self.population_size, "population_size", 2)})
@@ -94,10 +92,7 @@ class PSO:
     def init(self, points: Any) -> PSOState:
         """Start from points (population_size, dim), float32 or float64."""
         x = as_points(points, self.population_size)
-        if self.bounds is not None and (bool(x.amin() < self.bounds[0]) or bool(x.amax() > self.bounds[1])):
-            raise ValueError(
-                "Expected start points within the bounds, but some lie outside: clamp them or widen the bounds."
-            )
+        check_within(x, self.bounds)
         losses = torch.full(x.shape[:1], math.inf, dtype=torch.float64, device=x.device)
         return PSOState(x[0].clone(), math.inf, 0, 0, False, len(x), x, x[:0].clone(), x[:0].clone(), losses)
 
@@ -176,7 +171,7 @@ def _check(pso: PSO) -> None:
         raise ValueError("Expected c1 or c2 above 0, but both are 0: no particle would be drawn anywhere.")
 
 
-def _checked_bounds(bounds: Any) -> Bounds:
+def _checked_bounds(bounds: Any) -> tuple[float, float]:
     low, high = as_bounds(bounds) or (0.0, 0.0)
     if not (isinstance(low, float) and isinstance(high, float) and low < high):
         raise ValueError(f"Expected bounds (low, high), two numbers with low below high, but got {bounds!r}.")

@@ -35,8 +35,8 @@ from softde.optim.base import (
     informed,
     passed_on,
     recommendation,
-    within_bounds,
 )
+from softde.optim.bounds import within_bounds
 from softde.optim.cmaes import CMAES
 from softde.optim.gauss_newton import GaussNewton
 
